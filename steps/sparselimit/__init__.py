@@ -1,0 +1,1 @@
+"""How sparse can a neural network be? The library behind the scripts in `steps/`."""

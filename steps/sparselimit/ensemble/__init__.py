@@ -1,0 +1,1 @@
+"""The engine: trains many small networks of one shape at once."""

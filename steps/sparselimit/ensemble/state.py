@@ -1,0 +1,44 @@
+"""The state of an ensemble between two steps, and the events that may change it there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparselimit.networks.mlp import MLP
+
+
+@dataclass
+class State:
+    """What training changes, for the members that are trained together.
+
+    index       int64 [E], the members' places in the whole ensemble
+    parameters  float [E, n_parameters]
+    velocity    float [E, n_parameters], the momentum buffers of SGD
+    mask        bool  [E, n_parameters]
+    rate, momentum, weight_decay  float [E], as they stand for the coming steps
+    """
+
+    network: MLP
+    index: Tensor
+    parameters: Tensor
+    velocity: Tensor
+    mask: Tensor
+    rate: Tensor
+    momentum: Tensor
+    weight_decay: Tensor
+
+    def set_mask(self, mask: Tensor) -> None:
+        """Replace the mask; entries that it drops become zero, with their momentum."""
+        self.mask = mask
+        self.parameters = torch.where(mask, self.parameters, 0.0)
+        self.velocity = torch.where(mask, self.velocity, 0.0)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a method does to the ensemble before the given steps (counted from 0)."""
+
+    steps: Sequence[int]
+    act: Callable[[State, int], None]

@@ -1,0 +1,1 @@
+"""What is trained: fully connected networks and their flat parameter layout."""

@@ -1,0 +1,47 @@
+"""Iterative magnitude pruning during training on the cubic schedule of Zhu & Gupta (2017).
+
+As in Zhang & Papyan (2024): training is cut into `prunings` intervals; at the end of the j-th the
+smallest weights are removed until t + (N - t) (1 - j / J)^3 are left, J = prunings - 1. Momentum and
+learning rate go on.
+"""
+
+import torch
+
+from sparselimit.ensemble.state import Event, State
+from sparselimit.errors import InputError
+from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.published import keep_above
+from sparselimit.sparsity.masks import keep_largest, with_biases
+
+
+def events(problem: Problem, *, prunings: int = 200) -> list[Event]:
+    """The pruning steps.
+
+    prunings: intervals that training is cut into; the target is reached at the end of the last but one
+    """
+    if prunings < 2 or problem.steps < 2:
+        raise InputError(
+            f"imp: {prunings} prunings in {problem.steps} steps (it needs at least 2 of each)"
+        )
+    interval = max(1, problem.steps // prunings)
+    last = min(prunings - 1, (problem.steps - 1) // interval)
+    published = problem.protocol == "published"
+    # The published loop runs on past its target: the cubic turns negative and prunes below it.
+    stop = problem.steps if published else interval * last + 1
+    steps = range(interval, stop, interval)
+    end = prunings - 1 if published else last
+
+    def prune(state: State, step: int) -> None:
+        left = (1 - step // interval / end) ** 3
+        network, n = state.network, state.network.n_weights
+        target = problem.target[state.index].to(state.mask.device, torch.float64)
+        magnitude = state.parameters[:, :n].abs()
+        if published:
+            kept = keep_above(magnitude, (target + (n - target) * left).long())
+        else:
+            # Removed weights rank last, so that a kept weight of value zero is not exchanged.
+            magnitude = torch.where(state.mask[:, :n], magnitude, -1.0).nan_to_num(nan=torch.inf)
+            kept = keep_largest(magnitude, (target + ((n - target) * left).round()).long())
+        state.set_mask(state.mask & with_biases(network, kept))
+
+    return [Event(steps, prune)]

@@ -1,0 +1,1 @@
+"""Masks: exact counts, the bias rule, paths and effective weights."""

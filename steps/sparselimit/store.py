@@ -1,0 +1,256 @@
+"""Results on disk: HDF5 files with a kind, a version and their provenance, written all or nothing.
+
+This is the only module that opens an HDF5 file. What a file of each kind holds is declared once, in
+`sparselimit.kinds`; writing and reading check against that declaration, so a reader never has to ask
+whether an array has the shape or the type it expects.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from sparselimit.errors import InputError
+from sparselimit.kinds import KINDS, Array, Kind, Table
+
+LIBRARIES = ("torch", "numpy", "scipy", "pandas", "h5py")
+_STARTED = time.perf_counter()
+
+
+class StoreError(InputError):
+    """A file that cannot be used: which one, what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file holds: arrays and tables by name, and the attributes of its provenance."""
+
+    path: Path
+    content: dict[str, np.ndarray | pd.DataFrame]
+    attributes: dict[str, object]
+
+    def array(self, name: str) -> np.ndarray:
+        value = self.content[name]
+        assert isinstance(value, np.ndarray)
+        return value
+
+    def table(self, name: str) -> pd.DataFrame:
+        value = self.content[name]
+        assert isinstance(value, pd.DataFrame)
+        return value
+
+    @property
+    def config(self) -> dict:
+        """The options that the step was run with."""
+        return json.loads(str(self.attributes["config"]))
+
+
+def write(
+    path: Path | str,
+    kind: str,
+    content: Mapping[str, np.ndarray | pd.DataFrame],
+    *,
+    config: Mapping[str, object],
+    device: str = "cpu",
+) -> None:
+    """Write a result file: complete under its name, or not there at all.
+
+    `content` must be what the kind declares; `config` is what the step was asked to do. The file is
+    written under a temporary name beside the target, flushed to disk and renamed.
+
+    Raises StoreError if the content does not fit the kind, or the file cannot be written.
+    """
+    path = Path(path)
+    declared = _kind(kind)
+    _check(path, declared, content)
+    attributes = {
+        "kind": kind,
+        "version": declared.version,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", *sys.argv]),
+        "code": code_version(),
+        "config": json.dumps(config, sort_keys=True),
+        "device": device,
+        "seconds": time.perf_counter() - _STARTED,
+        "libraries": json.dumps(_libraries()),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
+    temporary = Path(name)
+    try:
+        os.close(descriptor)
+        with h5py.File(temporary, "w") as file:
+            file.attrs.update(attributes)
+            for part, value in content.items():
+                _write_part(file, part, value)
+        _publish(temporary, path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path | str, kind: str) -> Stored:
+    """Read a result file whole.
+
+    Raises StoreError, naming the file and the remedy, when it is missing, damaged, of another kind
+    or version, or holds something else than the kind declares.
+    """
+    path = Path(path)
+    declared = _kind(kind)
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file (run the step that makes it)")
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = {name: _plain(value) for name, value in file.attrs.items()}
+            _check_identity(path, kind, declared, attributes)
+            missing = declared.parts.keys() - file.keys()
+            if missing:
+                raise StoreError(f"{path}: lacks {_names(missing)}; delete it and run its step again")
+            content = {
+                name: _read_part(file[name], part) for name, part in declared.parts.items()
+            }
+    except StoreError:
+        raise
+    except Exception as error:  # h5py raises many types for damaged files
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(
+            f"{path}: not a readable result file ({reason}); delete it and run its step again"
+        ) from error
+    _check(path, declared, content)
+    return Stored(path, content, attributes)
+
+
+@cache
+def code_version() -> str:
+    """The git commit of the code, with `+changes` if the tree differs from it; `unknown` without git."""
+
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parent
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _libraries() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _kind(name: str) -> Kind:
+    if name not in KINDS:
+        raise StoreError(f"kind '{name}' is unknown: use one of {_names(KINDS)}")
+    return KINDS[name]
+
+
+def _check_identity(path: Path, kind: str, declared: Kind, attributes: dict[str, object]) -> None:
+    found = attributes.get("kind")
+    if found != kind:
+        what = f"of kind '{found}'" if found else "not a result file of this project"
+        raise StoreError(f"{path}: {what}, expected kind '{kind}'")
+    if attributes.get("version") != declared.version:
+        raise StoreError(
+            f"{path}: version {attributes.get('version')} of kind '{kind}', this code reads version "
+            f"{declared.version}; delete it and run its step again"
+        )
+
+
+def _check(path: Path, declared: Kind, content: Mapping[str, object]) -> None:
+    """Check types, shapes (symbolic sizes must agree across the file) and finiteness."""
+    if content.keys() != declared.parts.keys():
+        different = content.keys() ^ declared.parts.keys()
+        raise StoreError(f"{path}: has or lacks {_names(different)} against its kind")
+    sizes: dict[str, int] = {}
+    for name, part in declared.parts.items():
+        value = content[name]
+        problem = part.problem(value, sizes)
+        if problem:
+            raise StoreError(f"{path}: {name} {problem}")
+
+
+def _write_part(file: h5py.File, name: str, value: np.ndarray | pd.DataFrame) -> None:
+    if isinstance(value, pd.DataFrame):
+        group = file.create_group(name)
+        for column in value.columns:
+            _write_array(group, column, value[column].to_numpy())
+    else:
+        _write_array(file, name, value)
+
+
+def _write_array(group: h5py.Group, name: str, value: np.ndarray) -> None:
+    if value.dtype == bool:  # masks: packed bits along the last axis
+        packed = np.packbits(value, axis=-1) if value.ndim else value
+        dataset = group.create_dataset(name, data=packed, **_compression(packed))
+        dataset.attrs["bits"] = value.shape[-1] if value.ndim else 1
+    elif value.dtype.kind in "OUT":
+        text = np.array([str(entry) for entry in value], dtype=object)
+        group.create_dataset(name, data=text, dtype=h5py.string_dtype())
+    else:
+        group.create_dataset(name, data=value, **_compression(value))
+
+
+def _compression(value: np.ndarray) -> dict[str, object]:
+    return {"compression": "gzip", "shuffle": True} if value.nbytes > 4096 else {}
+
+
+def _read_part(node: h5py.Group | h5py.Dataset, part: Array | Table) -> np.ndarray | pd.DataFrame:
+    if isinstance(part, Array):
+        return _read_array(node)
+    columns = {name: _read_array(node[name]) for name in part.columns}
+    return pd.DataFrame(columns)
+
+
+def _read_array(dataset: h5py.Dataset) -> np.ndarray:
+    if h5py.check_string_dtype(dataset.dtype):
+        return dataset.asstr()[()]
+    value = dataset[()]
+    if "bits" in dataset.attrs:
+        return np.unpackbits(value, axis=-1, count=int(dataset.attrs["bits"])).astype(bool)
+    return value
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Make the file durable, then visible under its name in one step."""
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    # mkstemp makes private files; a result is as readable as any other file of the user.
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)
+    temporary.replace(path)
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _names(names: object) -> str:
+    return ", ".join(sorted(map(str, names)))  # type: ignore[call-overload]
