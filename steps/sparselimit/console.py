@@ -2,6 +2,10 @@
 
 import logging
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -13,21 +17,42 @@ def setup_logging() -> None:
     )
 
 
-def progress_bar(label: str, total: int, unit: str) -> tqdm:
-    """A bar on a terminal; in a log file, a plain line now and then instead of control characters."""
+class Progress(Protocol):
+    """What both kinds of progress report can do."""
+
+    def update(self, n: int) -> object: ...
+
+
+@contextmanager
+def progress_bar(label: str, total: int, unit: str) -> Iterator[Progress]:
+    """A bar on a terminal; elsewhere a log line now and then, without control characters."""
     if sys.stderr.isatty():
-        return tqdm(desc=label, total=total, unit=unit, unit_scale=True, smoothing=0)
-    return _LoggedProgress(desc=label, total=total, unit=unit, unit_scale=True, mininterval=20)
+        with tqdm(desc=label, total=total, unit=unit, unit_scale=True, smoothing=0) as bar:
+            yield bar
+    else:
+        lines = _ProgressLines(label, total, unit)
+        yield lines
+        lines.report()
 
 
-class _LoggedProgress(tqdm):
-    """tqdm whose refreshes are lines of their own."""
+class _ProgressLines:
+    """A line to the log every 20 seconds."""
 
-    @staticmethod
-    def status_printer(file: object) -> object:
-        def print_line(status: str) -> None:
-            if status:
-                sys.stderr.write(status + "\n")
-                sys.stderr.flush()
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = 0
+        self.started = self.reported = time.monotonic()
 
-        return print_line
+    def update(self, n: int) -> None:
+        self.done += n
+        if time.monotonic() - self.reported > 20:
+            self.report()
+
+    def report(self) -> None:
+        self.reported = time.monotonic()
+        seconds = max(self.reported - self.started, 1e-9)
+        logging.info(
+            "%s: %d of %d %ss, %.0f s, %.3g %ss/s",
+            *(self.label, self.done, self.total, self.unit, seconds),
+            *(self.done / seconds, self.unit),
+        )

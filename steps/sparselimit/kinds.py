@@ -72,7 +72,7 @@ RUN = {
     "learning_rate": "f",
     "schedule": "U",
     "seed": "i",
-    "epochs": "i",
+    "steps": "i",
     "weights": "i",
     "effective_weights": "i",
     "paths": "f",
@@ -80,6 +80,8 @@ RUN = {
     "loss": "f?",
     "diverged_at": "i",
 }
+
+WIDTHS = {"d1": "i", "d2": "i", "d3": "i"}
 
 KINDS: dict[str, Kind] = {
     # x is as the networks see it; images stay bytes. `split` indexes datasets.SPLITS.
@@ -109,28 +111,137 @@ KINDS: dict[str, Kind] = {
             "parameters": Array("f", ("runs", "parameters"), finite=False),
         },
     ),
-    # One shard of the search over all networks with k weights: every start, and for each network
-    # the parameters of its best one. `edges` are indices into the weights of the network's own
-    # shape (its `widths`), in the order of `values`; `biases` are padded with zeros.
+    # One shard of the search over all networks with k weights: the networks (`network` is the place
+    # in the enumeration), the parameters of each one's best start, and every run.
     "search-shard": Kind(
         1,
         {
-            "networks": Table({"network": "i", "starts": "i"}, rows="networks"),
-            "widths": Array("i", ("networks", "hidden_layers")),
-            "edges": Array("i", ("networks", "weights")),
-            "values": Array("f", ("networks", "weights")),
-            "biases": Array("f", ("networks", "biases")),
+            "sizes": Array("i", ("layers",)),
+            "networks": Table({"network": "i", "weights": "i", **WIDTHS}, rows="networks"),
+            "mask": Array("b", ("networks", "weights")),
+            "parameters": Array("f", ("networks", "parameters"), finite=False),
             "runs": Table(
                 {
                     "network": "i",
                     "start": "i",
-                    "learning_rate": "f",
+                    "steps": "i",
                     "accuracy": "f",
                     "loss": "f?",
                     "diverged_at": "i",
                 },
                 rows="runs",
             ),
+        },
+    ),
+    # A trained classifier: a torch module's parameters in its own order, flattened and joined.
+    "network": Kind(
+        1,
+        {
+            "sizes": Array("i", ("layers",)),
+            "parameters": Array("f", ("parameters",)),
+            "prunable": Array("b", ("parameters",)),
+            "history": Table(
+                {"epoch": "i", "fit_loss": "f", "fit_accuracy": "f", "validation_accuracy": "f"},
+                rows="epochs",
+            ),
+        },
+    ),
+    # What one-shot magnitude pruning does to it; losses without penalty, accuracies as fractions.
+    "sweep": Kind(
+        1,
+        {
+            "sweep": Table(
+                {
+                    "removed": "i",
+                    "pruning_ratio": "f",
+                    "radius": "f",
+                    "fit_loss": "f",
+                    "fit_accuracy": "f",
+                    "validation_loss": "f",
+                    "validation_accuracy": "f",
+                    "test_loss": "f",
+                    "test_accuracy": "f",
+                },
+            ),
+        },
+    ),
+    # Lanczos runs on its curvature: the Jacobi matrix of each probe, of which `steps` rows count.
+    "spectrum": Kind(
+        1,
+        {
+            "alpha": Array("f", ("probes", "steps")),
+            "beta": Array("f", ("probes", "steps")),
+            "steps": Array("i", ("probes",)),
+            "gradient_norm": Array("f", ()),
+            "loss": Array("f", ()),
+            "batch_losses": Array("f", ("batches",)),
+        },
+    ),
+    # Predicted limits beside measured thresholds; `removed` is -1 where nothing could be told.
+    "bounds": Kind(
+        1,
+        {
+            "bounds": Table(
+                {
+                    "operator": "U",
+                    "negative": "U",
+                    "formula": "U",
+                    "rule": "U",
+                    "epsilon": "f",
+                    "prunable": "i",
+                    "removed_lower": "i",
+                    "removed_upper": "i",
+                    "pruning_ratio": "f?",
+                    "density": "f?",
+                    "radius": "f?",
+                    "tau": "f?",
+                    "sensitivity": "f?",
+                    "reason": "U",
+                    "one_shot_removed": "i",
+                    "one_shot_ratio": "f",
+                }
+            ),
+        },
+    ),
+    # Monte Carlo check of the width formulas: shares of the dimensions removed.
+    "geometry": Kind(
+        1,
+        {
+            "geometry": Table(
+                {
+                    "spectrum": "U",
+                    "model": "U",
+                    "epsilon": "f",
+                    "published": "f",
+                    "corrected": "f",
+                    "measured": "f",
+                    "measured_low": "f",
+                    "measured_high": "f",
+                }
+            ),
+        },
+    ),
+    # The search as a whole: for each number of weights its extent and its best network.
+    "frontier": Kind(
+        1,
+        {
+            "sizes": Array("i", ("layers",)),
+            "by_weights": Table(
+                {
+                    "weights": "i",
+                    "networks": "i",
+                    "runs": "i",
+                    "steps": "f",
+                    "dead": "f",
+                    "network": "i",
+                    **WIDTHS,
+                    "accuracy": "f",
+                    "loss": "f?",
+                },
+                rows="counts",
+            ),
+            "mask": Array("b", ("counts", "weights")),
+            "parameters": Array("f", ("counts", "parameters")),
         },
     ),
 }

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -82,44 +83,39 @@ def write(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", *sys.argv]),
         "code": code_version(),
-        "config": json.dumps(config, sort_keys=True),
+        "config": json.dumps(config, sort_keys=True, default=str),
         "device": device,
         "seconds": time.perf_counter() - _STARTED,
         "libraries": json.dumps(_libraries()),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
-    temporary = Path(name)
-    try:
-        os.close(descriptor)
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update(attributes)
-            for part, value in content.items():
-                _write_part(file, part, value)
-        _publish(temporary, path)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(attributes)
+        for part, value in content.items():
+            _write_part(file, part, value)
 
 
-def read(path: Path | str, kind: str) -> Stored:
-    """Read a result file whole.
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file (CSV, HTML, SVG): complete under its name, or not there at all.
+
+    Raises StoreError if it cannot be written.
+    """
+    with _replacing(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read(path: Path | str, *kinds: str) -> Stored:
+    """Read a result file of one of the given kinds, whole.
 
     Raises StoreError, naming the file and the remedy, when it is missing, damaged, of another kind
     or version, or holds something else than the kind declares.
     """
     path = Path(path)
-    declared = _kind(kind)
     if not path.is_file():
         raise StoreError(f"{path}: no such file (run the step that makes it)")
     try:
         with h5py.File(path, "r") as file:
             attributes = {name: _plain(value) for name, value in file.attrs.items()}
-            _check_identity(path, kind, declared, attributes)
+            declared = _identify(path, kinds, attributes)
             missing = declared.parts.keys() - file.keys()
             if missing:
                 raise StoreError(f"{path}: lacks {_names(missing)}; delete it and run its step again")
@@ -139,7 +135,7 @@ def read(path: Path | str, kind: str) -> Stored:
 
 @cache
 def code_version() -> str:
-    """The git commit of the code, with `+changes` if the tree differs from it; `unknown` without git."""
+    """The git commit of the code, `+changes` behind it if the tree differs; else `unknown`."""
 
     def git(*arguments: str) -> str:
         here = Path(__file__).parent
@@ -171,16 +167,19 @@ def _kind(name: str) -> Kind:
     return KINDS[name]
 
 
-def _check_identity(path: Path, kind: str, declared: Kind, attributes: dict[str, object]) -> None:
-    found = attributes.get("kind")
-    if found != kind:
-        what = f"of kind '{found}'" if found else "not a result file of this project"
-        raise StoreError(f"{path}: {what}, expected kind '{kind}'")
+def _identify(path: Path, kinds: Sequence[str], attributes: dict[str, object]) -> Kind:
+    """What a file declares itself to be, if that is among the kinds asked for."""
+    kind = attributes.get("kind")
+    if kind not in kinds:
+        what = f"of kind '{kind}'" if kind else "not a result file of this project"
+        raise StoreError(f"{path}: {what}, expected kind {' or '.join(map(repr, kinds))}")
+    declared = _kind(str(kind))
     if attributes.get("version") != declared.version:
         raise StoreError(
-            f"{path}: version {attributes.get('version')} of kind '{kind}', this code reads version "
-            f"{declared.version}; delete it and run its step again"
+            f"{path}: version {attributes.get('version')} of kind '{kind}', this code reads "
+            f"version {declared.version}; delete it and run its step again"
         )
+    return declared
 
 
 def _check(path: Path, declared: Kind, content: Mapping[str, object]) -> None:
@@ -231,21 +230,33 @@ def _read_part(node: h5py.Group | h5py.Dataset, part: Array | Table) -> np.ndarr
 def _read_array(dataset: h5py.Dataset) -> np.ndarray:
     if h5py.check_string_dtype(dataset.dtype):
         return dataset.asstr()[()]
-    value = dataset[()]
+    value = np.asarray(dataset[()])
     if "bits" in dataset.attrs:
         return np.unpackbits(value, axis=-1, count=int(dataset.attrs["bits"])).astype(bool)
     return value
 
 
-def _publish(temporary: Path, path: Path) -> None:
-    """Make the file durable, then visible under its name in one step."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    # mkstemp makes private files; a result is as readable as any other file of the user.
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)
-    temporary.replace(path)
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside the target that takes its name, durable, if the body succeeds."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            # mkstemp makes private files; a result is as readable as any other file of the user.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _plain(value: object) -> object:

@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
 from sparselimit.errors import InputError
 
-ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:  # the layout itself needs no torch, and who only counts weights does not load it
+    import torch
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", "np.ndarray", "torch.Tensor")
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,17 @@ def xavier_normal_weights(network: MLP, rng: np.random.Generator) -> np.ndarray:
     """Xavier-normal weights, std sqrt(2 / (fan_in + fan_out)); float64 [n_weights]."""
     std = [np.full(o * i, np.sqrt(2.0 / (o + i))) for o, i in network.weight_shapes]
     return rng.standard_normal(network.n_weights) * np.concatenate(std)
+
+
+def positions(small: MLP, large: MLP) -> np.ndarray:
+    """Where the parameters of a network lie in a wider one that holds it in its first neurons.
+
+    Returns int64 [small.n_parameters], indices into the flat vector of `large`.
+    """
+    index = np.arange(large.n_parameters)
+    blocks = [
+        layer[:n_out, :n_in].ravel()
+        for layer, (n_out, n_in) in zip(large.weights(index), small.weight_shapes, strict=True)
+    ]
+    ends = [bias[:n] for bias, n in zip(large.biases(index), small.sizes[1:], strict=True)]
+    return np.concatenate(blocks + ends)

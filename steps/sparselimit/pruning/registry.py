@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sparselimit.ensemble.state import Event
     from sparselimit.pruning.problem import Problem
 
-_NOT_METHODS = {"__init__", "grid", "problem", "published", "registry"}
+_NOT_METHODS = {"__init__", "problem", "published", "registry", "runs"}
 _ENTRY_POINTS = ("events", "start_mask", "saliency")
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 

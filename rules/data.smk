@@ -1,0 +1,71 @@
+# The data sets.
+rule data_spiral:
+    message:
+        "make the Cubist Spiral"
+    input:
+        script="steps/data_spiral.py",
+        library=sources("data_spiral.py"),
+    output:
+        "results/data/spiral.h5",
+    log:
+        "logs/data_spiral.log",
+    benchmark:
+        "benchmarks/data_spiral.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    shell:
+        "python {input.script} --output {output} > {log} 2>&1"
+
+
+rule data_digits:
+    message:
+        "make the digits data set"
+    input:
+        script="steps/data_digits.py",
+        library=sources("data_digits.py"),
+    output:
+        "results/data/digits.h5",
+    params:
+        split=flags(study.digits, "seed", "calibration", "validation", "test"),
+    log:
+        "logs/data_digits.log",
+    benchmark:
+        "benchmarks/data_digits.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    shell:
+        "python {input.script} {params.split} --output {output} > {log} 2>&1"
+
+
+rule data_cifar:
+    message:
+        "read {wildcards.name}"
+    input:
+        script="steps/data_cifar.py",
+        library=sources("data_cifar.py"),
+    output:
+        "results/data/{name}.h5",
+    wildcard_constraints:
+        name="cifar10|cifar100",
+    params:
+        folder=study.cifar.folder or "",
+        download="--download" if study.cifar.download else "",
+        split=flags(study.cifar, "seed", "calibration", "validation"),
+    log:
+        "logs/data_{name}.log",
+    benchmark:
+        "benchmarks/data_{name}.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "python {input.script} --name {wildcards.name} --folder {params.folder:q} "
+        "{params.download} {params.split} --output {output} > {log} 2>&1"

@@ -1,0 +1,21 @@
+"""Make the digits data set: scikit-learn's 1,797 images, split into four disjoint parts."""
+
+from argparse import Namespace
+
+from sparselimit import cli, store
+from sparselimit.datasets import digits
+
+
+def main(arguments: Namespace) -> None:
+    sizes = {name: getattr(arguments, name) for name in ("calibration", "validation", "test")}
+    data = digits(arguments.seed, sizes)
+    content = {"x": data.x, "y": data.y, "split": data.split}
+    store.write(arguments.output, "points", content, config=cli.options(arguments))
+
+
+if __name__ == "__main__":
+    parser = cli.Parser(__doc__, computes=False)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split")
+    for split in ("calibration", "validation", "test"):
+        parser.add_argument(f"--{split}", type=cli.positive, default=300, help="images of the split")
+    cli.run(main, parser)

@@ -1,0 +1,16 @@
+"""Make the Cubist Spiral: 49,982 points of two classes in the plane."""
+
+from argparse import Namespace
+
+from sparselimit import cli, store
+from sparselimit.datasets import cubist_spiral
+
+
+def main(arguments: Namespace) -> None:
+    data = cubist_spiral()
+    content = {"x": data.x, "y": data.y, "split": data.split}
+    store.write(arguments.output, "points", content, config=cli.options(arguments))
+
+
+if __name__ == "__main__":
+    cli.run(main, cli.Parser(__doc__, computes=False))

@@ -1,0 +1,66 @@
+"""What all scripts in steps/ share: common arguments, logging, exit codes.
+
+Exit codes: 0 done; 2 bad input, told in one line; 1 anything else.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from sparselimit.console import setup_logging
+from sparselimit.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments of a step: `--output` always, `--device` and `--threads` where it computes."""
+
+    def __init__(self, description: str | None, *, computes: bool = True) -> None:
+        super().__init__(
+            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        self.add_argument("--output", type=Path, required=True, help="file to write")
+        if computes:
+            self.add_argument(
+                "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute"
+            )
+            self.add_argument("--threads", type=positive, default=1, help="CPU threads")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as an argument type."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def run(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Parse the arguments, set up the machine, run the step and exit with its code."""
+    arguments = parser.parse_args()
+    setup_logging()
+    try:
+        if "device" in arguments:
+            arguments.device = _choose_device(arguments.device, arguments.threads)
+        step(arguments)
+    except InputError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _choose_device(asked: str, threads: int) -> str:
+    # Imported here: a step that only draws needs no torch.
+    import torch
+
+    torch.set_num_threads(threads)
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu or auto")
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return asked
+
+
+def options(arguments: argparse.Namespace) -> dict[str, object]:
+    """The arguments that decide the result, for the provenance of its file."""
+    leave_out = {"output", "device", "threads"}
+    return {name: value for name, value in vars(arguments).items() if name not in leave_out}

@@ -1,0 +1,1 @@
+"""Curvature of a trained network's loss: matrix products, Lanczos iteration, quadrature."""

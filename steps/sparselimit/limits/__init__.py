@@ -1,0 +1,1 @@
+"""How many weights convex geometry allows to be removed, given the curvature of the loss."""

@@ -1,0 +1,197 @@
+"""The pruning limit of one network: where the removable share meets the share removed.
+
+The radius depends on how much is removed, R_m^2 = the sum of the m smallest squared weights, so
+the limit is the fixed point  mu(R_m) = m / D_H.  The width counts all D_H trainable parameters,
+masks only the prunable weights among them: the limit is a count m, reported over the latter.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparselimit.curvature.quadrature import Bracket, Floats, Spectrum
+from sparselimit.errors import InputError
+from sparselimit.limits.width import FormulaName, removable_share, sensitivity, solve_tau
+
+MAX_BRACKET = 0.005  # widest bracket, as a share of the prunable weights, that is called a limit
+
+Direction = Callable[[int], Bracket]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The largest number of weights that the geometry allows to remove.
+
+    lower, upper: counts that bracket it (they differ only by the error of the quadrature);
+    prunable: number of prunable weights;  radius: R at the limit;  tau: argument of the width
+    there;  sensitivity: d(removed share of all parameters) / d ln epsilon along the fixed point.
+    """
+
+    lower: int
+    upper: int
+    prunable: int
+    radius: float
+    tau: float
+    sensitivity: float
+
+    @property
+    def removed(self) -> int:
+        """The middle of the bracket."""
+        return (self.lower + self.upper) // 2
+
+    @property
+    def pruning_ratio(self) -> float:
+        """Share of the prunable weights removed."""
+        return self.removed / self.prunable
+
+    @property
+    def density(self) -> float:
+        """Share of the prunable weights kept."""
+        return 1 - self.pruning_ratio
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """No limit: the quadrature is too coarse for one. `reason` says why and what to do."""
+
+    reason: str
+
+
+def radii(weights: ArrayLike) -> Floats:
+    """R_m for m = 0..n removed weights of smallest magnitude: [n + 1], non-decreasing."""
+    squares = np.sort(np.square(np.asarray(weights, dtype=np.float64).ravel()))
+    return np.sqrt(np.concatenate([[0.0], np.cumsum(squares)]))
+
+
+def magnitude_offset(parameters: ArrayLike, prunable: ArrayLike, removed: int) -> Floats:
+    """What removing the smallest prunable weights takes away: those weights, zero elsewhere.
+
+    parameters: flat vector [D];  prunable: bool [D];  ties by index.  Lanczos iteration from this
+    vector gives the direction measure of formulas A and B.
+    """
+    values = np.asarray(parameters, dtype=np.float64)
+    positions = np.flatnonzero(np.asarray(prunable))
+    if not 0 <= removed <= positions.size:
+        raise InputError(f"cannot remove {removed} of {positions.size} prunable weights")
+    smallest = positions[np.argsort(np.abs(values[positions]), kind="stable")[:removed]]
+    offset = np.zeros_like(values)
+    offset[smallest] = values[smallest]
+    return offset
+
+
+def interpolated_direction(removed: Sequence[int], directions: Sequence[Bracket]) -> Direction:
+    """The direction measure at any count, from those at increasing counts `removed`.
+
+    Between two of them it is their mixture, linear in the count; beyond, the nearest.
+    """
+    if len(removed) != len(directions) or not removed or np.any(np.diff(removed) <= 0):
+        raise InputError("directions need as many counts of removed weights, strictly increasing")
+
+    def at(count: int) -> Bracket:
+        position = float(np.interp(count, removed, np.arange(len(removed))))
+        left = int(position)
+        pair = directions[left], directions[min(left + 1, len(removed) - 1)]
+        share = position - left
+        return Bracket(
+            Spectrum.mixture([end.lower for end in pair], [1 - share, share]),
+            Spectrum.mixture([end.upper for end in pair], [1 - share, share]),
+            max(end.resolution for end in pair),
+        )
+
+    return at
+
+
+def tolerance(rule: Literal["batch_std"] | float, batch_losses: ArrayLike) -> float:
+    """The loss increase epsilon that counts as no loss.
+
+    A number is taken as it is. 'batch_std' is the published rule: the population standard
+    deviation of the per-batch losses, which shrinks as the batches grow, roughly as
+    1/sqrt(batch size); report it with its batch size.
+    """
+    losses = np.asarray(batch_losses, dtype=np.float64)
+    epsilon = float(losses.std() if rule == "batch_std" else rule)
+    if not (epsilon > 0 and np.isfinite(epsilon)):
+        raise InputError(f"the tolerance {rule!r} gives epsilon = {epsilon}: it must be positive")
+    return epsilon
+
+
+def fixed_point(share: Callable[[int], float], prunable: int, dimension: int) -> int:
+    """The largest m in 0..prunable with share(m) >= m / dimension, by bisection.
+
+    share: the removable share at m removed weights, non-increasing in m. (Aware of the direction,
+    it need not be; the result is then one of its sign changes.)
+    """
+    if not 0 < prunable <= dimension:
+        raise InputError(
+            f"{prunable} prunable weights among {dimension} parameters: expected 1 <= weights <= "
+            "parameters"
+        )
+    if share(prunable) >= prunable / dimension:
+        return prunable
+    feasible, infeasible = 0, prunable
+    while infeasible - feasible > 1:
+        middle = (feasible + infeasible) // 2
+        if share(middle) >= middle / dimension:
+            feasible = middle
+        else:
+            infeasible = middle
+    return feasible
+
+
+def pruning_limit(
+    spectrum: Bracket,
+    weights: ArrayLike,
+    dimension: int,
+    epsilon: float,
+    formula: FormulaName = "published",
+    direction: Direction | None = None,
+) -> Limit | Unresolved:
+    """The fixed point of a formula for one network, or why there is none to be had.
+
+    spectrum: of the curvature over all `dimension` trainable parameters.
+    weights: the prunable weights, in any order and shape.
+    direction: the direction measure at m removed weights; without it the offset is isotropic.
+
+    Gauss quadrature bounds the share from below and Gauss-Radau from above, in the spectrum and in
+    the direction alike (both g decrease as the direction's integral of 1/(t+tau) grows), so the
+    fixed points of the two bound the true one.
+    """
+    radius = radii(weights).tolist()
+    prunable = len(radius) - 1
+
+    @cache  # a direction may cost a Lanczos run
+    def along(m: int) -> Bracket:
+        if direction is None or formula == "published" or radius[m] == 0:
+            return spectrum
+        return direction(m)
+
+    def limit(side: Callable[[Bracket], Spectrum]) -> int:
+        def share(m: int) -> float:
+            return removable_share(side(spectrum), radius[m], epsilon, formula, side(along(m)))
+
+        return fixed_point(share, prunable, dimension)
+
+    lower = limit(lambda bracket: bracket.lower)
+    upper = limit(lambda bracket: bracket.upper)
+
+    tau = solve_tau(formula, along(lower).lower, radius[lower], epsilon)
+    resolution = max(spectrum.resolution, along(lower).resolution)
+    if tau < resolution:
+        return Unresolved(
+            f"the limit rests on curvatures near tau = {tau:.3g}, and the quadrature resolves "
+            f"{resolution:.3g}: take about {resolution / tau:.2g} times the Lanczos steps"
+        )
+    if (upper - lower) / prunable >= MAX_BRACKET:
+        return Unresolved(
+            f"the limit lies between pruning ratios {lower / prunable:.4f} and "
+            f"{upper / prunable:.4f}, further apart than {MAX_BRACKET}: take more Lanczos steps"
+        )
+    slope = 0.0
+    if lower < prunable:
+        growth = dimension * (1 - (radius[lower] / radius[lower + 1]) ** 2)
+        slope = sensitivity(spectrum.lower, tau, formula, along(lower).lower, growth)
+    return Limit(lower, upper, prunable, radius[lower], tau, slope)

@@ -1,0 +1,95 @@
+"""All predictions of one network's pruning limit in one table, beside the measured thresholds."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from sparselimit.curvature.quadrature import Bracket, Tridiagonal
+from sparselimit.limits.bounds import Limit, pruning_limit, tolerance
+from sparselimit.limits.sweep import last_within
+from sparselimit.limits.width import FormulaName
+from sparselimit.store import Stored
+
+# The published formula as its authors use it and on two readings of the negative eigenvalues;
+# the corrected formula (subspace orthogonal to an isotropic offset) on the positive matrix.
+VARIANTS: dict[str, list[tuple[str, FormulaName]]] = {
+    "hessian": [("abs", "published"), ("clip", "published")],
+    "ggn": [("psd", "published"), ("psd", "B")],
+}
+
+
+def lanczos_runs(spectrum: Stored) -> list[Tridiagonal]:
+    """The Lanczos runs that a `spectrum` file holds."""
+    rows = zip(
+        spectrum.array("alpha"), spectrum.array("beta"), spectrum.array("steps"), strict=True
+    )
+    return [Tridiagonal(alpha[:n], beta[:n]) for alpha, beta, n in rows]
+
+
+def predictions(
+    network: Stored, spectra: Sequence[Stored], sweep: Stored, tolerances: Sequence[float]
+) -> pd.DataFrame:
+    """One row per operator, formula and tolerance; the content of a `bounds` file.
+
+    The tolerance on the loss is the published rule (`batch_std`, the spread of the loss between
+    batches) and each of the fixed `tolerances`.
+    """
+    parameters, prunable = network.array("parameters"), network.array("prunable")
+    measured = sweep.table("sweep")
+    damage = (measured.fit_loss - measured.fit_loss.iloc[0]).to_numpy()
+    rows = []
+    for spectrum, (rule, epsilon) in _settings(spectra, tolerances):
+        operator, runs = str(spectrum.config["operator"]), lanczos_runs(spectrum)
+        threshold = last_within(measured.removed.to_numpy(), damage, epsilon)
+        for negative, formula in VARIANTS[operator]:
+            bracket = (
+                Bracket.psd(runs)
+                if negative == "psd"
+                else Bracket.signed(runs, "abs" if negative == "abs" else "clip")
+            )
+            found = pruning_limit(bracket, parameters[prunable], len(parameters), epsilon, formula)
+            rows.append(
+                {
+                    "operator": operator,
+                    "negative": negative,
+                    "formula": formula,
+                    "rule": rule,
+                    "epsilon": epsilon,
+                    "prunable": int(prunable.sum()),
+                    **_columns(found),
+                    "one_shot_removed": threshold,
+                    "one_shot_ratio": threshold / int(prunable.sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _settings(
+    spectra: Sequence[Stored], tolerances: Sequence[float]
+) -> Iterator[tuple[Stored, tuple[str, float]]]:
+    for spectrum in spectra:
+        yield spectrum, ("batch_std", tolerance("batch_std", spectrum.array("batch_losses")))
+        for value in tolerances:
+            yield spectrum, ("fixed", value)
+
+
+def _columns(found: object) -> dict[str, object]:
+    if isinstance(found, Limit):
+        return {
+            "removed_lower": found.lower,
+            "removed_upper": found.upper,
+            "pruning_ratio": found.pruning_ratio,
+            "density": found.density,
+            "radius": found.radius,
+            "tau": found.tau,
+            "sensitivity": found.sensitivity,
+            "reason": "",
+        }
+    unknown = dict.fromkeys(("pruning_ratio", "density", "radius", "tau", "sensitivity"), np.nan)
+    return {
+        "removed_lower": -1,
+        "removed_upper": -1,
+        **unknown,
+        "reason": getattr(found, "reason", ""),
+    }

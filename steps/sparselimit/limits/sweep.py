@@ -1,0 +1,49 @@
+"""One-shot magnitude pruning of a trained network at many ratios, and the thresholds read off it."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from sparselimit.limits.bounds import radii
+from sparselimit.networks.classifier import Sample, evaluate, prunable
+
+
+def one_shot_sweep(module: nn.Module, samples: dict[str, Sample], ratios: int) -> pd.DataFrame:
+    """Loss and accuracy on each sample after removing a share of the weights of least magnitude.
+
+    Magnitudes are compared across all layers, nothing is retrained, ties go by index. One row per
+    ratio 0, 1/ratios, ..., 1 - 1/ratios: removed (count), pruning_ratio, radius (distance to the
+    trained weights), and `<sample>_loss`, `<sample>_accuracy`.
+    """
+    pruned = copy.deepcopy(module)
+    flat = parameters_to_vector(module.parameters()).detach()
+    weights = prunable(module).nonzero()[:, 0].to(flat.device)
+    smallest_first = weights[flat[weights].abs().argsort(stable=True)]
+    radius = radii(flat[weights].cpu().numpy())
+    rows = []
+    for i in range(ratios):
+        removed = round(i / ratios * len(weights))
+        vector_to_parameters(flat.index_fill(0, smallest_first[:removed], 0.0), pruned.parameters())
+        row = {
+            "removed": removed,
+            "pruning_ratio": removed / len(weights),
+            "radius": radius[removed],
+        }
+        for name, points in samples.items():
+            row[f"{name}_loss"], row[f"{name}_accuracy"] = evaluate(pruned, points)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def last_within(removed: np.ndarray, damage: np.ndarray, tolerance: float) -> int:
+    """The largest count up to which the damage never exceeds the tolerance.
+
+    `removed` [n] increasing from 0, `damage` [n] with damage[0] = 0; what happens beyond the first
+    excess is luck of single points and does not count.
+    """
+    excess = np.flatnonzero(damage > tolerance)
+    return int(removed[excess[0] - 1] if len(excess) else removed[-1])

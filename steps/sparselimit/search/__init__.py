@@ -1,0 +1,1 @@
+"""Exhaustive search: which sparse networks there are, and which of them solve the task."""

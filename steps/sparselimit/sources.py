@@ -1,0 +1,61 @@
+"""Which files of this library a script uses: what its results depend on besides its input."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STEPS = ROOT / "steps"
+
+
+def sources(script: str, *modules: str) -> list[str]:
+    """The library files that a script imports, directly or not, as paths relative to the root.
+
+    `modules` are those it imports by name at run time, for example a pruning method. Listed as input
+    of a rule, they make an edit rerun just the steps that use the edited file.
+    """
+    found = set(_imports(STEPS / script))
+    for module in modules:
+        found |= _with_imports(_file(module))
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+@cache
+def _imports(file: Path) -> frozenset[Path]:
+    """All library files that a file imports, however deep."""
+    found: set[Path] = set()
+    for module in _imported_names(file):
+        found |= _with_imports(_file(module))
+    return frozenset(found)
+
+
+def _with_imports(file: Path | None) -> set[Path]:
+    if file is None:
+        return set()
+    packages = {parent / "__init__.py" for parent in file.parents if STEPS in parent.parents}
+    return {file, *packages} | _imports(file)
+
+
+def _imported_names(file: Path) -> set[str]:
+    """Names of modules in import statements at any depth, but not those only for type checking."""
+    names: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(file.read_text(), str(file))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        pending += ast.iter_child_nodes(node)
+    return {name for name in names if name.split(".")[0] == "sparselimit"}
+
+
+def _file(module: str) -> Path | None:
+    """The file of a library module; None for a name that is no module but something in one."""
+    place = STEPS.joinpath(*module.split("."))
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+        if file.is_file():
+            return file
+    return None

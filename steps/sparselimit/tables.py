@@ -1,0 +1,184 @@
+"""The tables of the report, one function each: from result files to data frames.
+
+Every function takes the stored files it is made from and returns a data frame with plain columns;
+accuracies are fractions, `weights` count kept entries of weight matrices.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from sparselimit.curvature.quadrature import Spectrum, density
+from sparselimit.errors import InputError
+from sparselimit.limits.prediction import lanczos_runs
+from sparselimit.store import Stored
+
+ACCURACIES = (0.8, 0.9, 0.95, 0.99, 0.995)
+
+
+def methods(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `spiral-runs`: what each method reached at each width and target.
+
+    The spread is over learning rates, schedules and seeds; accuracy_low and accuracy_high are the
+    least and the greatest of `runs` accuracies.
+    """
+    runs = pd.concat(
+        [file.table("runs").assign(width=int(file.array("sizes")[1])) for file in files]
+    )
+    groups = runs.groupby(["method", "width", "target"])
+    table = groups.agg(
+        runs=("accuracy", "size"),
+        steps=("steps", "sum"),
+        weights=("weights", "median"),
+        effective_weights=("effective_weights", "median"),
+        connected=("paths", lambda paths: (paths > 0).mean()),
+        accuracy_median=("accuracy", "median"),
+        accuracy_low=("accuracy", "min"),
+        accuracy_high=("accuracy", "max"),
+        diverged=("diverged_at", lambda steps: (steps >= 0).sum()),
+    )
+    return table.reset_index()
+
+
+def frontier(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `frontier`: for each number of weights the extent of the search and its best network."""
+    return _only(files).table("by_weights")
+
+
+def search_runs(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `search-shard`: how accuracy is distributed over all starts of all networks."""
+    runs = pd.concat(
+        [file.table("runs").assign(weights=int(file.config["weights"])) for file in files]
+    )
+    groups = runs.groupby("weights")
+    quantiles = groups.accuracy.quantile([0.5, 0.9, 0.99, 1.0]).unstack()
+    quantiles.columns = pd.Index(["q50", "q90", "q99", "best"])
+    return quantiles.assign(runs=groups.size()).reset_index()
+
+
+def thresholds(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `frontier` and `spiral-runs`: fewest weights with which each accuracy was reached.
+
+    One row per accuracy and source: the search, or a method in its best run at any width. `weights`
+    is missing where the accuracy was not reached; `steps` is what the source spent in all.
+    """
+    by_kind = {kind: [f for f in files if f.attributes["kind"] == kind] for kind in _kinds(files)}
+    found = [
+        frontier(by_kind["frontier"]).assign(source="search")[
+            ["source", "weights", "accuracy", "steps"]
+        ]
+    ]
+    for file in by_kind.get("spiral-runs", []):
+        runs = file.table("runs").rename(columns={"method": "source"})
+        found.append(runs[["source", "weights", "accuracy", "steps"]])
+    reached = pd.concat(found)
+    rows = []
+    for source, runs in reached.groupby("source"):
+        for accuracy in ACCURACIES:
+            fewest = runs.weights[runs.accuracy >= accuracy].min()
+            rows.append((accuracy, source, fewest, runs.steps.sum(), runs.accuracy.max()))
+    return pd.DataFrame(
+        rows, columns=["accuracy", "source", "weights", "steps", "best_accuracy"]
+    ).astype({"weights": "Int64"})
+
+
+def networks(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `network`: size, penalty and quality of each trained classifier."""
+    rows = []
+    for file in files:
+        parameters, prunable = file.array("parameters"), file.array("prunable")
+        last = file.table("history").iloc[-1]
+        rows.append(
+            {
+                "network": file.path.stem,
+                "sizes": "-".join(map(str, file.array("sizes"))),
+                "parameters": len(parameters),
+                "prunable": int(prunable.sum()),
+                "l1": float(file.config["l1"]),
+                "below_1e-3": float((np.abs(parameters[prunable]) < 1e-3).mean()),
+                "fit_loss": last.fit_loss,
+                "fit_accuracy": last.fit_accuracy,
+                "validation_accuracy": last.validation_accuracy,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def sweeps(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `sweep`: loss and accuracy of each network at every pruning ratio."""
+    return pd.concat([_named(file, "sweep") for file in files], ignore_index=True)
+
+
+def bounds(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `bounds`: predicted limits and measured thresholds of each network."""
+    return pd.concat([_named(file, "bounds") for file in files], ignore_index=True)
+
+
+def spectra(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `spectrum`: smoothed density of the eigenvalues of each network, for plotting."""
+    parts = []
+    for file in files:
+        spectrum = Spectrum.mixture([run.gauss() for run in lanczos_runs(file)])
+        grid, values = density(spectrum)
+        operator = str(file.config["operator"])
+        name = file.path.stem.removesuffix(f"-{operator}")
+        parts.append(
+            pd.DataFrame({"eigenvalue": grid, "density": values}).assign(
+                network=name, operator=operator
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def geometry(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `geometry`: width formulas beside exact minima over random subspaces."""
+    return _only(files).table("geometry")
+
+
+TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
+    function.__name__: function
+    for function in (
+        methods,
+        frontier,
+        search_runs,
+        thresholds,
+        networks,
+        sweeps,
+        bounds,
+        spectra,
+        geometry,
+    )
+}
+
+
+def _named(file: Stored, table: str) -> pd.DataFrame:
+    """A table with the name of the network it is about, which is the name of its file."""
+    return file.table(table).assign(network=file.path.stem)
+
+
+def _only(files: Sequence[Stored]) -> Stored:
+    if len(files) != 1:
+        raise InputError(f"{len(files)} files given where one is needed")
+    return files[0]
+
+
+def _kinds(files: Sequence[Stored]) -> set[str]:
+    return {str(file.attributes["kind"]) for file in files}
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th {{ position: sticky; top: 0; background: #fff; border-bottom: 2px solid #222; text-align: right; }}
+td {{ border-bottom: 1px solid #ddd; text-align: right; }}
+th, td {{ padding: 0.25em 0.8em; }}
+</style></head><body>{table}</body></html>
+"""
+
+
+def as_html(name: str, table: pd.DataFrame) -> str:
+    """A page of its own that shows a table: numbers rounded to four digits, gaps as a dash."""
+    rows = table.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.4g}")
+    return _PAGE.format(title=name.replace("_", " "), table=rows)

@@ -1,0 +1,32 @@
+"""Prune a trained classifier once, by magnitude, at many ratios; measure loss and accuracy."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from sparselimit import cli, store
+from sparselimit.limits.sweep import one_shot_sweep
+from sparselimit.networks import classifier
+
+
+def main(arguments: Namespace) -> None:
+    data = classifier.read_dataset(arguments.data)
+    module = classifier.read_network(arguments.network, arguments.device)
+    samples = {
+        split: classifier.sample(data, split, arguments.device)
+        for split in ("fit", "validation", "test")
+    }
+    store.write(
+        arguments.output,
+        "sweep",
+        {"sweep": one_shot_sweep(module, samples, arguments.ratios)},
+        config=cli.options(arguments),
+        device=arguments.device,
+    )
+
+
+if __name__ == "__main__":
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="data set (HDF5)")
+    parser.add_argument("--network", type=Path, required=True, help="trained network (HDF5)")
+    parser.add_argument("--ratios", type=cli.positive, default=200, help="equally spaced from 0")
+    cli.run(main, parser)
