@@ -1,6 +1,7 @@
 # What all rules share: the study, checked; the interpreter; what a script depends on.
 import os
 import sys
+from math import ceil
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -9,6 +10,8 @@ sys.path.insert(0, str(Path(workflow.basedir) / "steps"))
 
 from sparselimit import study as studies
 from sparselimit.errors import InputError
+from sparselimit.networks.mlp import MLP
+from sparselimit.search.counting import totals
 from sparselimit.sources import sources
 
 try:
@@ -17,9 +20,8 @@ except InputError as error:
     raise WorkflowError(str(error))
 
 # Jobs run `python`: the one that runs Snakemake, unless an environment of their own is activated.
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-)
+here = str(Path(sys.executable).parent)
+os.environ.update(PATH=os.pathsep.join([here, *os.get_exec_path()]))
 # One thread a job is what the jobs are made for; libraries that do not know must be told.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -39,3 +41,14 @@ def flags(model, *names):
         values = value if isinstance(value, list) else [value]
         words += ["--" + name.replace("_", "-"), *map(str, values)]
     return " ".join(words)
+
+
+def targets_of(width):
+    """The targets that networks of a width can be pruned to: below their number of weights."""
+    return [k for k in study.prune.targets if k < MLP.spiral(width).n_weights]
+
+
+def shards_of(weights):
+    """Into how many jobs the search of all networks of so many weights is cut."""
+    runs = totals(study.search.weights[1])[weights] * study.search.starts
+    return ceil(runs / study.search.runs_per_job)

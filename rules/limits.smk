@@ -7,16 +7,12 @@ NETWORK = {
 
 
 rule sweep_network:
-    message:
-        "prune {wildcards.network} once, at many ratios"
     input:
         **NETWORK,
         script="steps/sweep_network.py",
         library=sources("sweep_network.py"),
     output:
         "results/sweep/{network}.h5",
-    params:
-        ratios=study.sweep.ratios,
     log:
         "logs/sweep_network-{network}.log",
     benchmark:
@@ -24,46 +20,52 @@ rule sweep_network:
     conda:
         "../envs/conda.yaml"
     resources:
+        device=study.device,
         mem_mb=4000,
         runtime=60,
+    params:
+        ratios=study.sweep.ratios,
+    message:
+        "prune {wildcards.network} once, at many ratios"
     shell:
         "python {input.script} --data {input.data} --network {input.network} "
-        "--ratios {params.ratios} --device {study.device} --output {output} > {log} 2>&1"
+        "--ratios {params.ratios} --device {resources.device} --output {output} > {log} 2>&1"
 
 
 rule spectrum:
-    message:
-        "spectrum of {wildcards.network} ({wildcards.operator})"
     input:
         **NETWORK,
         script="steps/spectrum.py",
         library=sources("spectrum.py"),
     output:
         "results/spectrum/{network}-{operator}.h5",
-    wildcard_constraints:
-        operator="hessian|ggn",
-    params:
-        lanczos=flags(study.spectrum, "split", "probes", "seed"),
-        steps=lambda w: study.spectrum.steps[w.operator],
-        batch_size=study.bounds.batch_size,
     log:
         "logs/spectrum-{network}-{operator}.log",
     benchmark:
         "benchmarks/spectrum-{network}-{operator}.jsonl"
+    wildcard_constraints:
+        operator="hessian|ggn",
     conda:
         "../envs/conda.yaml"
     resources:
+        device=study.device,
         mem_mb=8000,
         runtime=120,
+    params:
+        lanczos=flags(study.spectrum, "split", "probes", "seed"),
+        steps=lambda w: study.spectrum.steps[w.operator],
+        offsets=lambda w: study.spectrum.offsets if w.operator == "ggn" else 0,
+        batch_size=study.bounds.batch_size,
+    message:
+        "spectrum of {wildcards.network} ({wildcards.operator})"
     shell:
         "python {input.script} --data {input.data} --network {input.network} "
         "--operator {wildcards.operator} --steps {params.steps} {params.lanczos} "
-        "--batch-size {params.batch_size} --device {study.device} --output {output} > {log} 2>&1"
+        "--offsets {params.offsets} "
+        "--batch-size {params.batch_size} --device {resources.device} --output {output} > {log} 2>&1"
 
 
 rule bounds:
-    message:
-        "predict the pruning limit of {wildcards.network}"
     input:
         script="steps/bounds.py",
         library=sources("bounds.py"),
@@ -74,8 +76,6 @@ rule bounds:
         ),
     output:
         "results/bounds/{network}.h5",
-    params:
-        tolerances=study.bounds.tolerances,
     log:
         "logs/bounds-{network}.log",
     benchmark:
@@ -85,21 +85,21 @@ rule bounds:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        tolerances=study.bounds.tolerances,
+    message:
+        "predict the pruning limit of {wildcards.network}"
     shell:
         "python {input.script} --network {input.network} --spectra {input.spectra} "
         "--sweep {input.sweep} --tolerances {params.tolerances} --output {output} > {log} 2>&1"
 
 
 rule geometry:
-    message:
-        "check the width formulas by Monte Carlo"
     input:
         script="steps/geometry.py",
         library=sources("geometry.py"),
     output:
         "results/geometry.h5",
-    params:
-        check=flags(study.geometry, "dimension", "trials", "seed"),
     log:
         "logs/geometry.log",
     benchmark:
@@ -109,5 +109,9 @@ rule geometry:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        check=flags(study.geometry, "dimension", "trials", "seed"),
+    message:
+        "check the width formulas by Monte Carlo"
     shell:
         "python {input.script} {params.check} --output {output} > {log} 2>&1"

@@ -1,14 +1,6 @@
 # Pruning methods on the spiral: one job for each method and width.
 import json
 
-from sparselimit.networks.mlp import MLP
-
-
-def targets_of(width):
-    """The targets that networks of a width can be pruned to: below their number of weights."""
-    return [k for k in study.prune.targets if k < MLP.spiral(width).n_weights]
-
-
 PRUNED_RUNS = [
     f"results/prune/{method}-w{width}.h5"
     for method in study.prune.methods
@@ -18,16 +10,22 @@ PRUNED_RUNS = [
 
 
 rule prune_spiral:
-    message:
-        "prune by {wildcards.method} at width {wildcards.width}"
     input:
         script="steps/prune_spiral.py",
-        library=lambda w: sources(
-            "prune_spiral.py", f"sparselimit.pruning.{w.method}"
-        ),
+        library=lambda w: sources("prune_spiral.py", f"sparselimit.pruning.{w.method}"),
         data="results/data/spiral.h5",
     output:
         "results/prune/{method}-w{width}.h5",
+    log:
+        "logs/prune_spiral/{method}-w{width}.log",
+    benchmark:
+        "benchmarks/prune_spiral/{method}-w{width}.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        device=study.device,
+        mem_mb=2000,
+        runtime=60,
     params:
         options=lambda w: json.dumps(study.prune.methods[w.method], sort_keys=True),
         targets=lambda w: targets_of(int(w.width)),
@@ -40,16 +38,9 @@ rule prune_spiral:
             "schedules",
             "seeds",
         ),
-    log:
-        "logs/prune_spiral/{method}-w{width}.log",
-    benchmark:
-        "benchmarks/prune_spiral/{method}-w{width}.jsonl"
-    conda:
-        "../envs/conda.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=60,
+    message:
+        "prune by {wildcards.method} at width {wildcards.width}"
     shell:
         "python {input.script} --data {input.data} --method {wildcards.method} "
         "--options {params.options:q} --width {wildcards.width} --targets {params.targets} "
-        "{params.runs} --device {study.device} --output {output} > {log} 2>&1"
+        "{params.runs} --device {resources.device} --output {output} > {log} 2>&1"

@@ -50,8 +50,6 @@ for name, (section, files) in TABLES.items():
     rule:
         name:
             f"table_{name}"
-        message:
-            f"table {name}"
         input:
             script="steps/table.py",
             library=sources("table.py"),
@@ -65,8 +63,6 @@ for name, (section, files) in TABLES.items():
                 subcategory="Tables",
                 labels={"name": name.replace("_", " ")},
             ),
-        params:
-            name=name,
         log:
             f"logs/table-{name}.log",
         benchmark:
@@ -76,6 +72,10 @@ for name, (section, files) in TABLES.items():
         resources:
             mem_mb=2000,
             runtime=10,
+        params:
+            name=name,
+        message:
+            f"table {name}"
         shell:
             "python {input.script} --name {params.name} {input.files} --output {output.csv} "
             "> {log} 2>&1"
@@ -86,8 +86,6 @@ for name, (section, files) in FIGURES.items():
     rule:
         name:
             f"figure_{name}"
-        message:
-            f"figure {name}"
         input:
             script="steps/figure.py",
             library=sources("figure.py", f"sparselimit.figures.{name}"),
@@ -100,8 +98,6 @@ for name, (section, files) in FIGURES.items():
                 subcategory="Figures",
                 labels={"name": name.replace("_", " ")},
             ),
-        params:
-            name=name,
         log:
             f"logs/figure-{name}.log",
         benchmark:
@@ -111,6 +107,10 @@ for name, (section, files) in FIGURES.items():
         resources:
             mem_mb=2000,
             runtime=10,
+        params:
+            name=name,
+        message:
+            f"figure {name}"
         shell:
             "python {input.script} --name {params.name} {input.files} --output {output} "
             "> {log} 2>&1"

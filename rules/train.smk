@@ -3,18 +3,12 @@ DENSE_RUNS = [f"results/train/spiral-w{width}.h5" for width in study.train.width
 
 
 rule train_spiral:
-    message:
-        "train dense networks of width {wildcards.width}"
     input:
         script="steps/train_spiral.py",
         library=sources("train_spiral.py"),
         data="results/data/spiral.h5",
     output:
         "results/train/spiral-w{width}.h5",
-    params:
-        runs=flags(
-            study.runs, "epochs", "batch_size", "learning_rates", "schedules", "seeds"
-        ),
     log:
         "logs/train_spiral-w{width}.log",
     benchmark:
@@ -22,22 +16,37 @@ rule train_spiral:
     conda:
         "../envs/conda.yaml"
     resources:
+        device=study.device,
         mem_mb=2000,
         runtime=60,
+    params:
+        runs=flags(
+            study.runs, "epochs", "batch_size", "learning_rates", "schedules", "seeds"
+        ),
+    message:
+        "train dense networks of width {wildcards.width}"
     shell:
         "python {input.script} --data {input.data} --width {wildcards.width} {params.runs} "
-        "--device {study.device} --output {output} > {log} 2>&1"
+        "--device {resources.device} --output {output} > {log} 2>&1"
 
 
 rule train_network:
-    message:
-        "train the network {wildcards.network}"
     input:
         script="steps/train_network.py",
         library=sources("train_network.py"),
         data=lambda w: f"results/data/{study.networks[w.network].data}.h5",
     output:
         "results/train/networks/{network}.h5",
+    log:
+        "logs/train_network-{network}.log",
+    benchmark:
+        "benchmarks/train_network-{network}.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        device=study.device,
+        mem_mb=4000,
+        runtime=120,
     params:
         recipe=lambda w: flags(
             study.networks[w.network],
@@ -48,15 +57,8 @@ rule train_network:
             "l1",
             "seed",
         ),
-    log:
-        "logs/train_network-{network}.log",
-    benchmark:
-        "benchmarks/train_network-{network}.jsonl"
-    conda:
-        "../envs/conda.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=120,
+    message:
+        "train the network {wildcards.network}"
     shell:
         "python {input.script} --data {input.data} {params.recipe} "
-        "--device {study.device} --output {output} > {log} 2>&1"
+        "--device {resources.device} --output {output} > {log} 2>&1"

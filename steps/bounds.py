@@ -23,6 +23,10 @@ if __name__ == "__main__":
     parser.add_argument("--spectra", type=Path, nargs="+", required=True, help="its spectra (HDF5)")
     parser.add_argument("--sweep", type=Path, required=True, help="its one-shot sweep (HDF5)")
     parser.add_argument(
-        "--tolerances", type=float, nargs="+", required=True, help="rises in loss that are tolerated"
+        "--tolerances",
+        type=float,
+        nargs="+",
+        required=True,
+        help="rises in loss that are tolerated",
     )
     cli.run(main, parser)

@@ -23,7 +23,10 @@ def main(arguments: Namespace) -> None:
         for row in compare(arguments.dimension, arguments.trials, arguments.seed)
     ]
     store.write(
-        arguments.output, "geometry", {"geometry": pd.DataFrame(rows)}, config=cli.options(arguments)
+        arguments.output,
+        "geometry",
+        {"geometry": pd.DataFrame(rows)},
+        config=cli.options(arguments),
     )
 
 

@@ -1,4 +1,4 @@
-"""Prune networks of one width by one method and train them on the Cubist Spiral, as one ensemble."""
+"""Prune networks of one width by one method and train them on the Cubist Spiral, all at once."""
 
 import json
 from argparse import ArgumentTypeError, Namespace

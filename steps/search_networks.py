@@ -31,7 +31,7 @@ def main(arguments: Namespace) -> None:
     )
     number = arguments.shard + arguments.shards * np.arange(len(networks.mask))
     table = pd.DataFrame(networks.widths, columns=["d1", "d2", "d3"])
-    content = {
+    content: store.Content = {
         "sizes": np.array(networks.frame.sizes),
         "networks": table.assign(network=number, weights=arguments.weights),
         "mask": networks.mask,

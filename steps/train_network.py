@@ -24,7 +24,7 @@ def main(arguments: Namespace) -> None:
         l1=arguments.l1,
         seed=arguments.seed,
     )
-    content = {
+    content: store.Content = {
         "sizes": np.array(sizes),
         "parameters": parameters_to_vector(module.parameters()).detach().cpu().numpy(),
         "prunable": classifier.prunable(module).numpy(),

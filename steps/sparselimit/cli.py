@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from sparselimit.console import setup_logging
 from sparselimit.errors import InputError
@@ -25,6 +26,10 @@ class Parser(argparse.ArgumentParser):
                 "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute"
             )
             self.add_argument("--threads", type=positive, default=1, help="CPU threads")
+
+    def error(self, message: str) -> NoReturn:
+        """Wrong arguments are bad input like any other."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def positive(text: str) -> int:

@@ -33,8 +33,8 @@ class Dataset:
 
 
 POINTS_PER_ARM = 25_000
-# Moments of the raw points as the published code finds them, summed in single precision: the mean is
-# one unit in the last place off. Kept as they are, so that the points have the published bits.
+# Moments of the raw points as the published code finds them, summed in single precision: the mean
+# is one unit in the last place off. Kept as they are, so that the points have the published bits.
 SPIRAL_MEAN = np.array([145.14052, 182.72206], dtype=np.float32)
 SPIRAL_STD = np.array([86.02452, 82.99504], dtype=np.float32)
 
@@ -105,10 +105,12 @@ def stratified_split(y: np.ndarray, seed: int, sizes: dict[str, int]) -> np.ndar
     """Assign every point a split, int64 [n]; each split has the classes in equal proportion.
 
     Points of each class are shuffled and laid out evenly over [0, 1); splits are consecutive
-    intervals of that order, so their sizes are exact and their class counts off by one at most.
+    intervals of that order, so their sizes are exact and their class counts off by one or two.
     """
     if sum(sizes.values()) >= len(y):
-        raise InputError(f"splits {sizes} take {sum(sizes.values())} of {len(y)} points: none to fit")
+        raise InputError(
+            f"splits {sizes} take {sum(sizes.values())} of {len(y)} points: none to fit"
+        )
     rng = generator("split", seed)
     place = np.empty(len(y))
     for label in np.unique(y):

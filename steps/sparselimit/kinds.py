@@ -1,4 +1,4 @@
-"""What each kind of result file holds: the contract between the step that writes and those that read."""
+"""What each kind of result file holds: the contract between its writers and readers."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ _TYPES = {"f": "f", "i": "iu", "b": "b", "U": "OUT"}
 
 @dataclass(frozen=True)
 class Array:
-    """An array: its type letter and its shape, in numbers or names of sizes that agree in a file."""
+    """An array: its type letter, its shape in numbers or names of sizes that agree in a file."""
 
     type: str
     shape: tuple[int | str, ...]
@@ -165,13 +165,19 @@ KINDS: dict[str, Kind] = {
             ),
         },
     ),
-    # Lanczos runs on its curvature: the Jacobi matrix of each probe, of which `steps` rows count.
+    # Lanczos runs on its curvature: Jacobi matrices, of which `steps` rows count. Those of random
+    # probes give the spectrum; those from pruned points (`offset_`, after removing so many weights)
+    # how the spectrum looks along the way to them.
     "spectrum": Kind(
         1,
         {
             "alpha": Array("f", ("probes", "steps")),
             "beta": Array("f", ("probes", "steps")),
             "steps": Array("i", ("probes",)),
+            "offset_alpha": Array("f", ("offsets", "offset_steps")),
+            "offset_beta": Array("f", ("offsets", "offset_steps")),
+            "offset_steps": Array("i", ("offsets",)),
+            "offset_removed": Array("i", ("offsets",)),
             "gradient_norm": Array("f", ()),
             "loss": Array("f", ()),
             "batch_losses": Array("f", ("batches",)),

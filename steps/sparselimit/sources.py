@@ -11,8 +11,8 @@ STEPS = ROOT / "steps"
 def sources(script: str, *modules: str) -> list[str]:
     """The library files that a script imports, directly or not, as paths relative to the root.
 
-    `modules` are those it imports by name at run time, for example a pruning method. Listed as input
-    of a rule, they make an edit rerun just the steps that use the edited file.
+    `modules` are those it imports by name at run time, for example a pruning method. Listed as
+    input of a rule, they make an edit rerun just the steps that use the edited file.
     """
     found = set(_imports(STEPS / script))
     for module in modules:

@@ -23,7 +23,7 @@ from sparselimit.sparsity.masks import with_biases
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs of one network shape: targets x learning rates x schedules x seeds, nested in this order."""
+    """Runs of one network shape: targets x learning rates x schedules x seeds, nested so."""
 
     targets: Sequence[int]
     learning_rates: Sequence[float]

@@ -1,10 +1,11 @@
 """Results on disk: HDF5 files with a kind, a version and their provenance, written all or nothing.
 
 This is the only module that opens an HDF5 file. What a file of each kind holds is declared once, in
-`sparselimit.kinds`; writing and reading check against that declaration, so a reader never has to ask
-whether an array has the shape or the type it expects.
+`sparselimit.kinds`; writing and reading check against that declaration, so a reader never has to
+ask whether an array has the shape or the type it expects.
 """
 
+import io
 import json
 import os
 import shlex
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeAlias
 
 import h5py
 import numpy as np
@@ -26,6 +28,8 @@ import pandas as pd
 
 from sparselimit.errors import InputError
 from sparselimit.kinds import KINDS, Array, Kind, Table
+
+Content: TypeAlias = Mapping[str, np.ndarray | pd.DataFrame]
 
 LIBRARIES = ("torch", "numpy", "scipy", "pandas", "h5py")
 _STARTED = time.perf_counter()
@@ -44,13 +48,17 @@ class Stored:
     attributes: dict[str, object]
 
     def array(self, name: str) -> np.ndarray:
-        value = self.content[name]
-        assert isinstance(value, np.ndarray)
+        """An array by name. Raises StoreError if files of this kind have none of that name."""
+        value = self.content.get(name)
+        if not isinstance(value, np.ndarray):
+            raise StoreError(f"{self.path}: kind '{self.attributes['kind']}' has no array {name}")
         return value
 
     def table(self, name: str) -> pd.DataFrame:
-        value = self.content[name]
-        assert isinstance(value, pd.DataFrame)
+        """A table by name. Raises StoreError if files of this kind have none of that name."""
+        value = self.content.get(name)
+        if not isinstance(value, pd.DataFrame):
+            raise StoreError(f"{self.path}: kind '{self.attributes['kind']}' has no table {name}")
         return value
 
     @property
@@ -62,7 +70,7 @@ class Stored:
 def write(
     path: Path | str,
     kind: str,
-    content: Mapping[str, np.ndarray | pd.DataFrame],
+    content: Content,
     *,
     config: Mapping[str, object],
     device: str = "cpu",
@@ -88,10 +96,14 @@ def write(
         "seconds": time.perf_counter() - _STARTED,
         "libraries": json.dumps(_libraries()),
     }
-    with _replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    # Made in memory: HDF5 does not survive a disk that fills up while a file is open.
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
         file.attrs.update(attributes)
         for part, value in content.items():
             _write_part(file, part, value)
+    with _replacing(path) as temporary:
+        temporary.write_bytes(image.getbuffer())
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -118,10 +130,10 @@ def read(path: Path | str, *kinds: str) -> Stored:
             declared = _identify(path, kinds, attributes)
             missing = declared.parts.keys() - file.keys()
             if missing:
-                raise StoreError(f"{path}: lacks {_names(missing)}; delete it and run its step again")
-            content = {
-                name: _read_part(file[name], part) for name, part in declared.parts.items()
-            }
+                raise StoreError(
+                    f"{path}: lacks {_names(missing)}; delete it and run its step again"
+                )
+            content = {name: _read_part(file[name], part) for name, part in declared.parts.items()}
     except StoreError:
         raise
     except Exception as error:  # h5py raises many types for damaged files
@@ -205,10 +217,10 @@ def _write_part(file: h5py.File, name: str, value: np.ndarray | pd.DataFrame) ->
 
 
 def _write_array(group: h5py.Group, name: str, value: np.ndarray) -> None:
-    if value.dtype == bool:  # masks: packed bits along the last axis
-        packed = np.packbits(value, axis=-1) if value.ndim else value
+    if value.dtype == bool and value.ndim:  # masks: packed bits along the last axis
+        packed = np.packbits(value, axis=-1)
         dataset = group.create_dataset(name, data=packed, **_compression(packed))
-        dataset.attrs["bits"] = value.shape[-1] if value.ndim else 1
+        dataset.attrs["bits"] = value.shape[-1]
     elif value.dtype.kind in "OUT":
         text = np.array([str(entry) for entry in value], dtype=object)
         group.create_dataset(name, data=text, dtype=h5py.string_dtype())

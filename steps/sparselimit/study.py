@@ -48,6 +48,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Counts = Annotated[list[Positive], Field(min_length=1), AfterValidator(_distinct)]
 Schedule = Literal["cosine", "step", "constant"]
 Operator = Literal["hessian", "ggn"]
+StepsByOperator = Annotated[
+    dict[Operator, Positive], Field(min_length=1), BeforeValidator(_without_none)
+]
 
 
 class Model(BaseModel):
@@ -165,11 +168,14 @@ class Spectrum(Model):
         description="images of the objective: those fitted, or held-out ones"
     )
     probes: Positive = Field(description="random probes averaged")
-    steps: Annotated[dict[Operator, Positive], Field(min_length=1), BeforeValidator(_without_none)] = (
-        Field(
-            description="Lanczos steps of each probe, at most, by operator; an indefinite Hessian "
-            "needs many more than the Gauss-Newton matrix for the same resolution"
-        )
+    steps: Annotated[
+        dict[Operator, Positive], Field(min_length=1), BeforeValidator(_without_none)
+    ] = Field(
+        description="Lanczos steps of each probe, at most, by operator; an indefinite Hessian "
+        "needs many more than the Gauss-Newton matrix for the same resolution"
+    )
+    offsets: int = Field(
+        ge=0, description="pruned points whose direction the corrected formula follows; 0: none"
     )
     seed: int = Field(ge=0, description="of the probes")
 

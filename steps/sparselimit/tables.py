@@ -52,7 +52,7 @@ def search_runs(files: Sequence[Stored]) -> pd.DataFrame:
         [file.table("runs").assign(weights=int(file.config["weights"])) for file in files]
     )
     groups = runs.groupby("weights")
-    quantiles = groups.accuracy.quantile([0.5, 0.9, 0.99, 1.0]).unstack()
+    quantiles = groups.accuracy.quantile(np.array([0.5, 0.9, 0.99, 1.0])).unstack()
     quantiles.columns = pd.Index(["q50", "q90", "q99", "best"])
     return quantiles.assign(runs=groups.size()).reset_index()
 
@@ -65,7 +65,7 @@ def thresholds(files: Sequence[Stored]) -> pd.DataFrame:
     """
     by_kind = {kind: [f for f in files if f.attributes["kind"] == kind] for kind in _kinds(files)}
     found = [
-        frontier(by_kind["frontier"]).assign(source="search")[
+        frontier(by_kind.get("frontier", [])).assign(source="search")[
             ["source", "weights", "accuracy", "steps"]
         ]
     ]
@@ -171,9 +171,9 @@ _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th {{ position: sticky; top: 0; background: #fff; border-bottom: 2px solid #222; text-align: right; }}
-td {{ border-bottom: 1px solid #ddd; text-align: right; }}
-th, td {{ padding: 0.25em 0.8em; }}
+th {{ position: sticky; top: 0; background: #fff; border-bottom: 2px solid #222; }}
+td {{ border-bottom: 1px solid #ddd; }}
+th, td {{ padding: 0.25em 0.8em; text-align: right; }}
 </style></head><body>{table}</body></html>
 """
 

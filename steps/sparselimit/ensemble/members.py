@@ -1,4 +1,4 @@
-"""What is to be trained: the members of an ensemble, the data they share and the plan they follow."""
+"""What is trained: the members of an ensemble, the data they share and the plan they follow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -64,8 +64,9 @@ class Plan:
     @classmethod
     def of(cls, schedules: Sequence[str], epochs: int, batch_size: int = 128) -> "Plan":
         """The plan in which schedule i of a member is the i-th of the names given."""
-        if epochs < 1:
-            raise InputError(f"epochs: {epochs} (use at least 1)")
+        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+            if value < 1:
+                raise InputError(f"{name}: {value} (use at least 1)")
         return cls(np.stack([rate_factors(name, epochs) for name in schedules]), batch_size)
 
     @property
@@ -115,7 +116,7 @@ class Members:
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
     ) -> "Members":
-        """Members from per-member or common settings; the defaults are those of the spiral study."""
+        """Members from per-member or common settings; the defaults are the spiral study's."""
         n = len(parameters)
 
         def column(name: str, value: object, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""The state of an ensemble between two steps, and the events that may change it there."""
+"""The state of an ensemble between two steps, and the events that may read or change it there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class State:
     parameters  float [E, n_parameters]
     velocity    float [E, n_parameters], the momentum buffers of SGD
     mask        bool  [E, n_parameters]
-    rate, momentum, weight_decay  float [E], as they stand for the coming steps
+    rate, momentum, weight_decay  float64 [E], as they stand for the coming steps
     """
 
     network: MLP
@@ -38,7 +38,12 @@ class State:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a method does to the ensemble before the given steps (counted from 0)."""
+    """Something done to the ensemble before the given steps, counted from 0.
+
+    The number of all steps may be among them: then it is done after the last. `memory` names the
+    tensors that `act` writes besides the state, so that a checkpoint can hold them.
+    """
 
     steps: Sequence[int]
     act: Callable[[State, int], None]
+    memory: tuple[Tensor, ...] = ()

@@ -1,22 +1,29 @@
 """Train an ensemble: the one function behind which the backends stand."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparselimit.console import progress_bar
-from sparselimit.ensemble import batched
+from sparselimit.console import Progress, progress_bar
+from sparselimit.ensemble import backends, batched
+from sparselimit.ensemble.backends import Backend
+from sparselimit.ensemble.checkpoint import Checkpoint
 from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.state import Event, State
 from sparselimit.errors import InputError
 from sparselimit.seeds import generator
 
-# Working set of a chunk on a CPU, in bytes: activations that stay in the second-level cache are
-# worth more than fewer calls (measured flat from 8 to 64 MB).
-CHUNK_BYTES = 16 << 20
+# Working set of a chunk on a CPU, in bytes. Batched torch reads its activations back from memory,
+# so a chunk should stay in cache (measured flat from 8 to 64 MB); a fused kernel keeps them in
+# registers, and a chunk is only as small as frequent checkpoints ask.
+CHUNK_BYTES = {"batched": 16 << 20, "fused": 256 << 20}
+CHECKPOINT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,20 @@ class Trained:
     loss: Tensor
     diverged_at: Tensor
 
+    @classmethod
+    def empty(cls, members: Members) -> "Trained":
+        n = len(members)
+        return cls(
+            torch.empty_like(members.parameters),
+            torch.empty_like(members.mask),
+            torch.empty(n, dtype=torch.float64),
+            torch.empty(n, dtype=torch.float64),
+            torch.full((n,), -1),
+        )
+
+    def columns(self) -> dict[str, Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
 
 def batch_order(n_points: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """The batches of one epoch, int64 [steps, batch]: a permutation without its incomplete end."""
@@ -52,6 +73,8 @@ def train(
     events: Sequence[Event] = (),
     *,
     device: str = "cpu",
+    backend: str = "auto",
+    checkpoint: Path | None = None,
     label: str = "train",
 ) -> Trained:
     """Train all members on the points and evaluate them on the same points.
@@ -60,55 +83,134 @@ def train(
     order of its order seed. Events act on all members of a chunk at once; `State.index` tells them
     which those are.
 
-    Raises InputError when the plan and the data do not fit.
+    With a `checkpoint` path the run saves its state there now and then and on SIGTERM (which then
+    ends it by `Stopped`); the same call goes on from it to the same numbers, and removes it at the
+    end.
+
+    Raises InputError when plan and data do not fit, the backend cannot be had, or the checkpoint is
+    damaged or of another run.
     """
     steps = plan.steps_per_epoch(len(points.x))
-    if int(members.schedule.max()) >= len(plan.factors):
+    for schedule in members.schedule.unique().tolist():
+        if not 0 <= schedule < len(plan.factors):
+            raise InputError(f"schedule {schedule}: the plan has 0 to {len(plan.factors) - 1}")
+    if points.x.shape[1] != members.network.sizes[0]:
         raise InputError(
-            f"schedule {int(members.schedule.max())}: the plan has only {len(plan.factors)}"
+            f"data of {points.x.shape[1]} features: network {members.network.sizes} takes "
+            f"{members.network.sizes[0]}"
         )
-    points = Points(points.x.to(device), points.y.to(device, points.x.dtype))
-    chunks = list(_chunks(members, plan.batch_size, torch.device(device).type))
-    result: list[tuple[Tensor, ...]] = []
-    with progress_bar(label, total=len(members) * plan.epochs * steps, unit="step") as progress:
-        for chunk in chunks:
-            part = members.take(chunk)
+    dtype = members.parameters.dtype
+    engine = backends.choose(backend, members.network, dtype, torch.device(device))
+    run = _Run(
+        members,
+        Points(points.x.to(device, dtype), points.y.to(device, dtype)),
+        plan,
+        events,
+        engine,
+        Trained.empty(members),
+    )
+    with progress_bar(label, len(members) * plan.epochs * steps, "step") as progress:
+        if checkpoint is None:
+            run.all_chunks(device, progress, None)
+        else:
+            keeper = Checkpoint(checkpoint, run.identity(), CHECKPOINT_SECONDS)
+            with keeper.listening():
+                run.all_chunks(device, progress, keeper)
+    return run.trained
+
+
+@dataclass
+class _Run:
+    """One call of `train`: what it trains, and the results so far."""
+
+    members: Members
+    points: Points
+    plan: Plan
+    events: Sequence[Event]
+    engine: Backend
+    trained: Trained
+
+    def identity(self) -> list[object]:
+        """All that decides the result."""
+        members = [value for value in vars(self.members).values() if isinstance(value, Tensor)]
+        times = [list(event.steps) for event in self.events]
+        plan = [torch.as_tensor(self.plan.factors), self.plan.batch_size]
+        data = [self.points.x, self.points.y]
+        return [self.members.network.sizes, self.engine.__name__, *members, *plan, *data, times]
+
+    def all_chunks(self, device: str, progress: Progress, keeper: Checkpoint | None) -> None:
+        saved = keeper.load() if keeper else None
+        first = 0 if saved is None else int(saved["chunk"])
+        chunks = list(_chunks(self.members, self.plan.batch_size, device, self.engine))
+        per_epoch = self.plan.steps_per_epoch(len(self.points.x))
+        progress.update(sum(len(chunk) for chunk in chunks[:first]) * per_epoch * self.plan.epochs)
+        for number, chunk in enumerate(chunks[first:], start=first):
+            part = self.members.take(chunk)
             state = _initial_state(part, chunk, device)
-            diverged_at = torch.full((len(chunk),), -1, device=device)
-            for epoch in range(plan.epochs):
-                factor = torch.as_tensor(plan.factors[:, epoch])[part.schedule]
-                state.rate = (part.learning_rate * factor).to(device)
-                order = batch_order(
-                    len(points.x), plan.batch_size, int(part.order_seed[0]), epoch
-                )
-                _run_epoch(state, points, torch.as_tensor(order, device=device), epoch, events)
-                lost = ~state.parameters.isfinite().all(dim=1) & (diverged_at < 0)
-                diverged_at[lost] = (epoch + 1) * steps
-                progress.update(len(chunk) * steps)
-            accuracy, loss = batched.evaluate(part.network, state.parameters, points)
-            fields = (state.parameters, state.mask, accuracy, loss, diverged_at)
-            result.append(tuple(field.cpu() for field in fields))
-    back = torch.argsort(torch.cat(chunks))
-    return Trained(*(torch.cat(field)[back] for field in zip(*result, strict=True)))
+            epoch = 0
+            if saved is not None:
+                epoch = self._restore(saved, state)
+                progress.update(epoch * per_epoch * len(chunk))
+                saved = None
+            while epoch < self.plan.epochs:
+                self._epoch(part, state, epoch)
+                epoch += 1
+                progress.update(per_epoch * len(chunk))
+                if keeper and keeper.due():
+                    keeper.save(self._snapshot(number, epoch, state))
+            self._finish(part, state)
 
+    def _epoch(self, part: Members, state: State, epoch: int) -> None:
+        """One epoch, cut into segments at the steps where events act."""
+        factor = torch.as_tensor(self.plan.factors[:, epoch])[part.schedule]
+        state.rate = (part.learning_rate * factor).to(state.parameters.device)
+        order = batch_order(
+            len(self.points.x), self.plan.batch_size, int(part.order_seed[0]), epoch
+        )
+        batches = torch.as_tensor(order, device=state.parameters.device)
+        first = epoch * len(batches)
+        due = {step for event in self.events for step in event.steps}
+        inner = {step - first for step in due if first < step < first + len(batches)}
+        for start, end in pairwise(sorted({0, *inner, len(batches)})):
+            self._act(state, first + start)
+            self.engine.advance(state, self.points, batches[start:end])
+        lost = ~state.parameters.isfinite().all(dim=1).cpu()
+        diverged_at = self.trained.diverged_at
+        newly = state.index[lost & (diverged_at[state.index] < 0)]
+        diverged_at[newly] = first + len(batches)
 
-def _run_epoch(
-    state: State, points: Points, batches: Tensor, epoch: int, events: Sequence[Event]
-) -> None:
-    """One epoch, cut into segments at the steps where events act."""
-    n = len(batches)
-    due = [
-        (step - epoch * n, event)
-        for event in events
-        for step in event.steps
-        if epoch * n <= step < (epoch + 1) * n
-    ]
-    cuts = sorted({0, n, *(offset for offset, _ in due)})
-    for start, end in zip(cuts, cuts[1:], strict=False):
-        for offset, event in due:
-            if offset == start:
-                event.act(state, epoch * n + start)
-        batched.advance(state, points, batches[start:end])
+    def _act(self, state: State, step: int) -> None:
+        for event in self.events:
+            if step in event.steps:
+                event.act(state, step)
+
+    def _finish(self, part: Members, state: State) -> None:
+        self._act(state, self.plan.epochs * self.plan.steps_per_epoch(len(self.points.x)))
+        accuracy, loss = self.engine.evaluate(part.network, state.parameters, self.points)
+        self.trained.parameters[state.index] = state.parameters.cpu()
+        self.trained.mask[state.index] = state.mask.cpu()
+        self.trained.accuracy[state.index] = accuracy.cpu()
+        self.trained.loss[state.index] = loss.cpu()
+
+    def _snapshot(self, chunk: int, epoch: int, state: State) -> dict[str, Any]:
+        return {
+            "chunk": chunk,
+            "epoch": epoch,
+            "trained": self.trained.columns(),
+            "state": {name: getattr(state, name) for name in ("parameters", "velocity", "mask")},
+            "memory": [list(event.memory) for event in self.events],
+        }
+
+    def _restore(self, saved: dict[str, Any], state: State) -> int:
+        """Take up what was saved; returns the epoch that comes next."""
+        for name, column in self.trained.columns().items():
+            column.copy_(saved["trained"][name])
+        for name, value in saved["state"].items():
+            setattr(state, name, value.to(state.parameters.device))
+        for event, memory in zip(self.events, saved["memory"], strict=True):
+            for tensor, value in zip(event.memory, memory, strict=True):
+                tensor.copy_(value)
+        return int(saved["epoch"])
 
 
 def _initial_state(part: Members, index: Tensor, device: str) -> State:
@@ -125,15 +227,15 @@ def _initial_state(part: Members, index: Tensor, device: str) -> State:
     )
 
 
-def _chunks(members: Members, batch_size: int, device_type: str) -> Iterator[Tensor]:
+def _chunks(members: Members, batch_size: int, device: str, engine: Backend) -> Iterator[Tensor]:
     """Indices of the members trained together: of one order seed, and no more than fit."""
-    sizes = members.network.sizes
-    per_member = members.parameters.element_size() * (
-        3 * batch_size * sum(sizes) + 6 * members.network.n_parameters
-    )
-    budget = CHUNK_BYTES
-    if device_type == "cuda":
-        budget = torch.cuda.mem_get_info()[0] // 2
+    per_member = members.parameters.element_size() * 6 * members.network.n_parameters
+    if engine is batched:
+        activations = 3 * batch_size * sum(members.network.sizes)
+        per_member += members.parameters.element_size() * activations
+    budget = CHUNK_BYTES["batched" if engine is batched else "fused"]
+    if torch.device(device).type == "cuda":
+        budget = torch.cuda.get_device_properties(device).total_memory // 2
     for seed in members.order_seed.unique():
         group = (members.order_seed == seed).nonzero()[:, 0]
         yield from group.split(max(1, budget // per_member))

@@ -6,25 +6,36 @@ import numpy as np
 import pandas as pd
 
 from sparselimit.curvature.quadrature import Bracket, Tridiagonal
-from sparselimit.limits.bounds import Limit, pruning_limit, tolerance
+from sparselimit.limits.bounds import (
+    Direction,
+    Limit,
+    interpolated_direction,
+    pruning_limit,
+    tolerance,
+)
 from sparselimit.limits.sweep import last_within
 from sparselimit.limits.width import FormulaName
 from sparselimit.store import Stored
 
-# The published formula as its authors use it and on two readings of the negative eigenvalues;
-# the corrected formula (subspace orthogonal to an isotropic offset) on the positive matrix.
+# The published formula as its authors use it and on two readings of the negative eigenvalues; the
+# corrected formula, aware of the direction to the pruned point, on the positive matrix.
 VARIANTS: dict[str, list[tuple[str, FormulaName]]] = {
     "hessian": [("abs", "published"), ("clip", "published")],
     "ggn": [("psd", "published"), ("psd", "B")],
 }
 
 
-def lanczos_runs(spectrum: Stored) -> list[Tridiagonal]:
-    """The Lanczos runs that a `spectrum` file holds."""
-    rows = zip(
-        spectrum.array("alpha"), spectrum.array("beta"), spectrum.array("steps"), strict=True
-    )
-    return [Tridiagonal(alpha[:n], beta[:n]) for alpha, beta, n in rows]
+def lanczos_runs(spectrum: Stored, prefix: str = "") -> list[Tridiagonal]:
+    """The Lanczos runs that a `spectrum` file holds: of its probes, or with prefix `offset_`."""
+    columns = (spectrum.array(prefix + name) for name in ("alpha", "beta", "steps"))
+    return [Tridiagonal(alpha[:n], beta[:n]) for alpha, beta, n in zip(*columns, strict=True)]
+
+
+def _direction(spectrum: Stored) -> Direction | None:
+    """The spectrum along the way to a pruned point, if the file has what tells it."""
+    removed = spectrum.array("offset_removed").tolist()
+    brackets = [Bracket.psd([run]) for run in lanczos_runs(spectrum, "offset_")]
+    return interpolated_direction(removed, brackets) if removed else None
 
 
 def predictions(
@@ -48,7 +59,14 @@ def predictions(
                 if negative == "psd"
                 else Bracket.signed(runs, "abs" if negative == "abs" else "clip")
             )
-            found = pruning_limit(bracket, parameters[prunable], len(parameters), epsilon, formula)
+            found = pruning_limit(
+                bracket,
+                parameters[prunable],
+                len(parameters),
+                epsilon,
+                formula,
+                _direction(spectrum) if formula == "B" else None,
+            )
             rows.append(
                 {
                     "operator": operator,

@@ -29,7 +29,8 @@ def reoptimised_losses(hessian: Floats, parameters: Floats, order: np.ndarray) -
     squared residual of F w on the kept columns of F; these are nested, so one QR gives all of them.
     """
     eigenvalues, vectors = np.linalg.eigh(hessian)
-    # A ridge at rounding level: QR tells the span of the first k columns only at full rank.
+    # A floor at rounding level keeps the rank full: a column that vanishes, as that of a dead
+    # neuron's weight, would have QR make up a direction for it.
     floor = hessian.shape[0] * np.finfo(np.float64).eps * eigenvalues[-1]
     root = np.sqrt(np.maximum(eigenvalues, floor))[:, None] * vectors.T
     kept = np.setdiff1d(np.arange(len(parameters)), order)

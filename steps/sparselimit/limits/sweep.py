@@ -1,10 +1,9 @@
-"""One-shot magnitude pruning of a trained network at many ratios, and the thresholds read off it."""
+"""One-shot magnitude pruning of a trained network at many ratios; thresholds read off it."""
 
 import copy
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 

@@ -1,6 +1,7 @@
 """Fully connected classifiers whose pruning limit is studied: building, training, evaluating."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +30,20 @@ def read_dataset(path: Path) -> Dataset:
 
 
 def sample(data: Dataset, split: str, device: str) -> Sample:
-    """The points of one split as tensors: x float32 [n, features], y int64 [n]."""
+    """The points of one split as tensors: x float32 [n, features], y int64 [n].
+
+    Raises InputError for a split without points.
+    """
     x, y = data.of(split)
+    if not len(y):
+        raise InputError(f"the data set has no points of the split '{split}'")
     return torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
 
 
 def build(sizes: Sequence[int]) -> nn.Sequential:
     """The network of the given sizes: ReLU between linear layers, logits at the end."""
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -90,9 +96,10 @@ def train(
     """
     rng = generator("train", seed)
     torch.manual_seed(int(rng.integers(2**62)))
-    for parameter in module.parameters():
-        if parameter.ndim > 1:
-            nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()  # the biases, too, follow the seed
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     optimizer = torch.optim.SGD(module.parameters(), lr=learning_rate, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     history = []

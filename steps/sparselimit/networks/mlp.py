@@ -34,7 +34,7 @@ class MLP:
     def __post_init__(self) -> None:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise InputError(
-                f"network sizes {self.sizes}: give at least an input and an output size, all positive"
+                f"network sizes {self.sizes}: give at least an input and an output, all positive"
             )
 
     @classmethod

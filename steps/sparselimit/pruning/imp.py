@@ -1,8 +1,8 @@
 """Iterative magnitude pruning during training on the cubic schedule of Zhu & Gupta (2017).
 
 As in Zhang & Papyan (2024): training is cut into `prunings` intervals; at the end of the j-th the
-smallest weights are removed until t + (N - t) (1 - j / J)^3 are left, J = prunings - 1. Momentum and
-learning rate go on.
+smallest weights are removed until t + (N - t) (1 - j / J)^3 are left, J = prunings - 1. Momentum
+and learning rate go on.
 """
 
 import torch
@@ -17,7 +17,7 @@ from sparselimit.sparsity.masks import keep_largest, with_biases
 def events(problem: Problem, *, prunings: int = 200) -> list[Event]:
     """The pruning steps.
 
-    prunings: intervals that training is cut into; the target is reached at the end of the last but one
+    prunings: intervals that training is cut into; the target is reached before the last
     """
     if prunings < 2 or problem.steps < 2:
         raise InputError(

@@ -37,7 +37,7 @@ class Problem:
     protocol: str = "exact"
 
     def batches(self, seed: int, n: int) -> Tensor:
-        """`n` batches drawn before training, int64 [n, batch]: those of the epoch before the first."""
+        """`n` batches drawn before training, int64 [n, batch]: of the epoch before the first."""
         order = batch_order(len(self.points.x), self.batch_size, seed, -1)[:n]
         return torch.as_tensor(order, device=self.points.x.device)
 

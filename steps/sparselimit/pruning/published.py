@@ -5,7 +5,6 @@ by one method and dropped by another, and float rounding of target / N * N decid
 are repeated to the letter, in Python floats, so that published masks can be reproduced.
 """
 
-import torch
 from torch import Tensor
 
 

@@ -14,8 +14,8 @@ and, if it does not train from the common initial values,
     start_parameters(problem) -> parameters [E, n_parameters].
 
 Its options are the keyword arguments of that function, with a type and a default each; a docstring
-line `name: text` explains one. They are read from the source, so that a study can be checked without
-importing torch.
+line `name: text` explains one. They are read from the source, so that a study can be checked
+without importing torch.
 """
 
 import ast
@@ -109,16 +109,18 @@ def apply(
         return _parameters(module, problem), problem.dense, module.events(problem, **chosen)
     problem = problem.with_parameters(_parameters(module, problem))
     if hasattr(module, "start_mask"):
-        return problem.parameters, module.start_mask(problem, **chosen), []
+        mask = module.start_mask(problem, **chosen)
+        _check_shape(method, "start_mask", mask, problem)
+        if mask.dtype != problem.dense.dtype:
+            raise InputError(
+                f"method {method}: start_mask of type {mask.dtype}, expected torch.bool"
+            )
+        return problem.parameters, mask, []
     # Here and not above: what reads options must not import torch.
     from sparselimit.sparsity.masks import keep_largest
 
     scores = module.saliency(problem, **chosen)
-    if scores.shape != problem.dense.shape:
-        raise InputError(
-            f"method {method}: saliency of shape {tuple(scores.shape)}, "
-            f"expected {tuple(problem.dense.shape)}"
-        )
+    _check_shape(method, "saliency", scores, problem)
     return problem.parameters, keep_largest(scores, problem.target), []
 
 
@@ -126,6 +128,14 @@ def _parameters(module: ModuleType, problem: "Problem") -> "Tensor":
     if hasattr(module, "start_parameters"):
         return module.start_parameters(problem)
     return problem.parameters
+
+
+def _check_shape(method: str, entry: str, value: "Tensor", problem: "Problem") -> None:
+    if value.shape != problem.dense.shape:
+        raise InputError(
+            f"method {method}: {entry} of shape {tuple(value.shape)}, "
+            f"expected {tuple(problem.dense.shape)}"
+        )
 
 
 def _keyword_options(file: str, function: ast.FunctionDef) -> dict[str, Option]:
@@ -136,12 +146,18 @@ def _keyword_options(file: str, function: ast.FunctionDef) -> dict[str, Option]:
     )
     found = {}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        annotation = argument.annotation
-        if not (isinstance(annotation, ast.Name) and annotation.id in _TYPES and default):
+        annotation, value = argument.annotation, _literal(default)
+        if not (isinstance(annotation, ast.Name) and annotation.id in _TYPES and value is not None):
             raise InputError(
-                f"{file}: option {argument.arg} needs a type among {', '.join(_TYPES)} and a default"
+                f"{file}: option {argument.arg} needs a default and a type of {', '.join(_TYPES)}"
             )
-        found[argument.arg] = Option(
-            _TYPES[annotation.id], ast.literal_eval(default), help_lines.get(argument.arg, "")
-        )
+        found[argument.arg] = Option(_TYPES[annotation.id], value, help_lines.get(argument.arg, ""))
     return found
+
+
+def _literal(node: ast.expr | None) -> Value | None:
+    """The value that a default stands for; None if there is none to be read."""
+    try:
+        return ast.literal_eval(node) if node else None
+    except ValueError:
+        return None

@@ -44,6 +44,4 @@ def prune_and_train(
         protocol,
     )
     parameters, weight_mask, events = apply(method, problem, options)
-    return train_runs(
-        network, grid, runs, points, parameters, weight_mask, events, device=device
-    )
+    return train_runs(network, grid, runs, points, parameters, weight_mask, events, device=device)

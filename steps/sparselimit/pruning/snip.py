@@ -30,7 +30,10 @@ def saliency(problem: Problem, *, batches: int = 1) -> Tensor:
 
 
 def start_mask(problem: Problem, *, batches: int = 1) -> Tensor:
-    """The mask before training, bool [E, n_weights]."""
+    """The mask before training, bool [E, n_weights].
+
+    batches: number of batches that the saliency is measured on
+    """
     scores = saliency(problem, batches=batches)
     if problem.protocol == "published":
         scores = scores / scores.sum(dim=1, keepdim=True)
@@ -48,5 +51,7 @@ def start_parameters(problem: Problem) -> Tensor:
     network, parameters = problem.network, problem.parameters.clone()
     for seed in problem.seed.unique():
         drawn = xavier_normal_weights(network, generator("xavier", network.sizes, int(seed)))
-        parameters[problem.seed == seed, : network.n_weights] = torch.as_tensor(drawn).to(parameters)
+        parameters[problem.seed == seed, : network.n_weights] = torch.as_tensor(drawn).to(
+            parameters
+        )
     return parameters

@@ -71,7 +71,7 @@ def shapes(most: int, *, outputs: int = 1, hidden_layers: int = 3) -> Iterator[t
 
 @cache
 def totals(most: int) -> list[int]:
-    """Numbers of networks of all widths (three hidden layers) with exactly 0, 1, .., `most` weights."""
+    """Numbers of networks of any widths, three hidden layers, with 0, 1, .., `most` weights."""
     counts = [count_networks(widths, most) for widths in shapes(most)]
     return [sum(column) for column in zip(*counts, strict=True)]
 

@@ -8,6 +8,7 @@ import torch
 
 from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.train import Trained, train
+from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, initial_parameters, positions
 from sparselimit.search.enumeration import sparse_networks
 from sparselimit.seeds import generator
@@ -30,10 +31,13 @@ class Networks:
 
     @classmethod
     def shard(cls, weights: int, shard: int, shards: int) -> "Networks":
-        """The networks of k weights that fall to one shard, in the order of the enumeration."""
+        """The networks of k weights that fall to one shard, in the order of the enumeration.
+
+        Raises InputError when there are none.
+        """
         blocks = list(sparse_networks(weights, shard=shard, shards=shards))
         if not blocks:
-            raise LookupError(f"shard {shard} of {shards} holds no network of {weights} weights")
+            raise InputError(f"shard {shard} of {shards} holds no network of {weights} weights")
         widest = np.max([widths for widths, _ in blocks], axis=0)
         frame = MLP((2, *map(int, widest), 1))
         return cls(
@@ -85,7 +89,8 @@ def train_all(
     """Train every network from every start.
 
     Returns the table of runs (network, start, steps, accuracy, loss, diverged_at; `network` counts
-    within `networks`) and the parameters of each network's best start, float32 [n, frame.n_parameters].
+    within `networks`) and the parameters of each network's best start, float32
+    [n, frame.n_parameters].
     """
     n = len(networks.mask)
     runs = pd.DataFrame(
@@ -110,7 +115,12 @@ def train_all(
 
 
 def best_starts(runs: pd.DataFrame, trained: Trained) -> np.ndarray:
-    """Parameters of the most accurate start of each network; of equals, the one of least loss."""
-    ranked = runs.sort_values(["network", "accuracy", "loss"], ascending=[True, False, True])
+    """Parameters of the most accurate start of each network; of equals, the one of least loss.
+
+    A start that diverged is taken only where all did.
+    """
+    ranked = runs.assign(diverged=runs.diverged_at >= 0).sort_values(
+        ["network", "diverged", "accuracy", "loss"], ascending=[True, True, False, True]
+    )
     best = ranked.drop_duplicates("network").index.to_numpy()
     return trained.parameters.numpy()[best]

@@ -15,7 +15,7 @@ DEAD = 1e-9  # a constant output scores one half exactly: both classes have as m
 def gather(shards: Iterable[Stored]) -> dict[str, np.ndarray | pd.DataFrame]:
     """Combine search shards, read one after another, into the content of a `frontier` file.
 
-    Raises InputError when a shard is missing or given twice.
+    Raises InputError when a shard is missing or given twice, or no run of it kept finite.
     """
     rows: dict[int, dict] = {}
     best: dict[int, tuple[MLP, np.ndarray, np.ndarray]] = {}
@@ -46,6 +46,8 @@ def _summary(shard: Stored) -> tuple[dict, int]:
     """Extent and best run of one shard, and the place of the best network in it."""
     runs, networks = shard.table("runs"), shard.table("networks")
     finite = runs[runs.diverged_at < 0]
+    if finite.empty:
+        raise InputError(f"{shard.path}: every run diverged; lower search.learning_rate")
     top = finite.sort_values(["accuracy", "loss"], ascending=[False, True]).iloc[0]
     place = int(np.flatnonzero(networks.network == top.network)[0])
     return {

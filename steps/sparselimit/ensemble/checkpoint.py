@@ -1,0 +1,105 @@
+"""Checkpoints: what a training run saves of itself, so that it can be stopped and go on."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparselimit.errors import InputError
+
+
+class Stopped(SystemExit):
+    """The run was asked to stop (SIGTERM) and has saved its checkpoint. Exit code 143."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+class Checkpoint:
+    """A file that holds the state of one run, and tells that run from others.
+
+    identity: the tensors and values that decide the run's result.
+    """
+
+    def __init__(self, path: Path, identity: Sequence[object], interval: float) -> None:
+        self.path, self.interval = path, interval
+        self.identity = _digest(identity)
+        self.saved = time.monotonic()
+        self.asked_to_stop = False
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, or None if there is no checkpoint.
+
+        Raises InputError for a file that is damaged or of another run.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            saved = torch.load(self.path, weights_only=True, map_location="cpu")
+            identity, state = saved["identity"], saved["state"]
+        except Exception as error:  # torch raises many types for damaged files
+            raise InputError(
+                f"{self.path}: not a readable checkpoint ({type(error).__name__}); delete it to "
+                "start from the beginning"
+            ) from error
+        if identity != self.identity:
+            raise InputError(
+                f"{self.path}: a checkpoint of another run; delete it to start from the beginning"
+            )
+        return state
+
+    def due(self) -> bool:
+        """Whether the state should be saved now: asked to stop, or the interval is over."""
+        return self.asked_to_stop or time.monotonic() - self.saved > self.interval
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the file, durably and all at once; then stop, if that was asked for."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save({"identity": self.identity, "state": state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.saved = time.monotonic()
+        if self.asked_to_stop:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """While in here, SIGTERM asks to stop instead of ending the process; at the end, if the
+        body succeeded, the file is no longer needed and is removed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+        else:
+            before = signal.signal(signal.SIGTERM, self._ask_to_stop)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        self.path.unlink(missing_ok=True)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self.asked_to_stop = True
+
+
+def _digest(identity: Sequence[object]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in identity:
+        if isinstance(part, Tensor):
+            digest.update(str((tuple(part.shape), part.dtype)).encode())
+            digest.update(part.cpu().contiguous().numpy().tobytes())
+        else:
+            digest.update(repr(part).encode())
+    return digest.hexdigest()

@@ -1,0 +1,257 @@
+"""What the geometry of the loss predicts, and what pruning measures."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+
+from sparselimit.figures.layout import panel_grid, placeholder
+from sparselimit.figures.style import (
+    BLACK,
+    BLUE,
+    DOUBLE,
+    GREEN,
+    GREY,
+    LIGHT,
+    PURPLE,
+    TALLEST,
+    VERMILLION,
+    Series,
+    distinct,
+    new_figure,
+    styled,
+)
+
+_NO_NETWORKS = "no trained network is part of this study"
+_REMOVED = "pruning ratio (fraction of prunable weights removed)"
+_OPERATORS = {
+    "hessian": Series("Hessian", PURPLE, "", "-"),
+    "ggn": Series("Gauss–Newton", GREEN, "", "--"),
+}
+_PUBLISHED, _CORRECTED = VERMILLION, BLUE
+_FORMULAS = {
+    "published": ("published", _PUBLISHED),
+    "A": ("corrected A", _CORRECTED),
+    "B": ("corrected B", _CORRECTED),
+}
+# Operator and rule for its negative eigenvalues.
+_READINGS = {
+    ("hessian", "abs"): ("Hessian, |λ|", "o", "-"),
+    ("hessian", "clip"): ("Hessian, max(λ, 0)", "^", "--"),
+    ("ggn", "psd"): ("Gauss–Newton", "s", ":"),
+}
+_MEASURED = Series("measured, one-shot", BLACK, "D")
+_MODELS = {"A": "A: through the pruned point", "B": "B: orthogonal to the offset"}
+_UNRESOLVED = 1.1  # where such predictions are drawn
+_LOWEST_DENSITY = 1e-7  # of the highest; what is below is the smoothing alone
+
+
+@styled
+def spectra(*, spectra: pd.DataFrame) -> Figure:
+    """Eigenvalue density of the Hessian and the Gauss-Newton matrix, a panel per network."""
+    if spectra.empty:
+        return placeholder(_NO_NETWORKS)
+    names = spectra.network.unique()
+    figure, panels = panel_grid(len(names))
+    top = spectra.density.max()
+    first: Axes | None = None
+    for panel, name in zip(panels, names, strict=True):
+        axes = figure.add_subplot(panel.parts[0], sharey=first)
+        first = first or axes
+        for operator, style in _OPERATORS.items():
+            rows = spectra[(spectra.network == name) & (spectra.operator == operator)]
+            axes.plot(rows.eigenvalue, rows.density, label=style.label, **style.line)
+        axes.axvline(0, color=LIGHT, linewidth=0.5, zorder=0)
+        axes.set(yscale="log", ylim=(_LOWEST_DENSITY * top, 3 * top), title=f"network: {name}")
+        axes.minorticks_off()
+        axes.tick_params(labelleft=panel.leftmost)
+    figure.supxlabel("eigenvalue")
+    figure.supylabel("density (smoothed)")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    return figure
+
+
+@styled
+def limits(*, sweeps: pd.DataFrame, bounds: pd.DataFrame) -> Figure:
+    """One-shot magnitude pruning of each network, with the limits predicted for it.
+
+    Above: rise of the loss on the data it was fitted to; below: validation accuracy. The tolerance
+    is the spread of the loss between batches. Vertical lines: the predicted limits, and the largest
+    ratio up to which the loss stays within the tolerance.
+    """
+    if sweeps.empty:
+        return placeholder(_NO_NETWORKS)
+    names = sweeps.network.unique()
+    figure, panels = panel_grid(len(names), height=6, parts=(3, 2))
+    marks: dict[str, Line2D] = {}
+    for panel, name in zip(panels, names, strict=True):
+        rise = figure.add_subplot(panel.parts[0])
+        accuracy = figure.add_subplot(panel.parts[1], sharex=rise)
+        sweep = sweeps[sweeps.network == name].sort_values("pruning_ratio")
+        limit = bounds[(bounds.network == name) & (bounds.rule == "batch_std")]
+        marks |= _draw_rise(rise, sweep, limit)
+        accuracy.plot(sweep.pruning_ratio, 100 * sweep.validation_accuracy, color=GREY)
+        for axes in (rise, accuracy):
+            marks |= _mark_limits(axes, limit)
+        accuracy.set(xlim=(0, 1), ylim=(-3, 103))
+        rise.tick_params(labelbottom=False)
+        unresolved = int(limit.pruning_ratio.isna().sum())
+        note = f"\n{unresolved} of {len(limit)} predictions unresolved" if unresolved else ""
+        rise.set_title(f"network: {name}{note}")
+        density = rise.secondary_xaxis("top", functions=(_complement, _complement))
+        density.set_xlabel("density (fraction kept)")
+        if panel.leftmost:
+            rise.set_ylabel("rise of fit\nloss (nats)")
+            accuracy.set_ylabel("validation\naccuracy (%)")
+    figure.supxlabel(_REMOVED)
+    figure.align_ylabels()
+    figure.legend(handles=list(marks.values()), loc="outside upper center", ncols=3)
+    return figure
+
+
+def _complement(share: ArrayLike) -> ArrayLike:
+    return 1 - np.asarray(share)
+
+
+def _draw_rise(axes: Axes, sweep: pd.DataFrame, limit: pd.DataFrame) -> dict[str, Line2D]:
+    """The rise of the loss on a logarithmic scale, and the tolerance; returns the latter's line."""
+    rise = sweep.fit_loss - sweep.fit_loss.iloc[0]
+    axes.plot(sweep.pruning_ratio, rise.where(rise > 0), color=GREY)
+    lowest, marks = 1e-4, {}
+    for tolerance in limit.epsilon[:1]:
+        label, lowest = "tolerance: spread of batch losses", tolerance / 30
+        marks[label] = axes.axhline(tolerance, color=GREY, lw=0.8, ls=(0, (6, 3)), label=label)
+    axes.set(yscale="log", ylim=(lowest, 2 * max(rise.max(), lowest)))
+    axes.minorticks_off()
+    return marks
+
+
+def _mark_limits(axes: Axes, limit: pd.DataFrame) -> dict[str, Line2D]:
+    """Vertical lines at the measured and the predicted ratios; returns one by each label."""
+    marks = {}
+    for ratio in limit.one_shot_ratio[:1]:
+        marks[_MEASURED.label] = axes.axvline(ratio, color=BLACK, lw=1.8, label=_MEASURED.label)
+    for style, rows in _variants(limit):
+        for ratio in rows.pruning_ratio:
+            marks[style.label] = axes.axvline(
+                ratio, color=style.color, linestyle=style.linestyle, label=style.label
+            )
+    return marks
+
+
+def _variants(bounds: pd.DataFrame) -> Iterator[tuple[Series, pd.DataFrame]]:
+    """Style and rows of each formula and operator, in a fixed order."""
+    for formula, (name, color) in _FORMULAS.items():
+        for (operator, negative), (reading, marker, line) in _READINGS.items():
+            same_operator = (bounds.operator == operator) & (bounds.negative == negative)
+            rows = bounds[same_operator & (bounds.formula == formula)]
+            if not rows.empty:
+                yield Series(f"{name}, {reading}", color, marker, line), rows
+
+
+@styled
+def predictions(*, bounds: pd.DataFrame) -> Figure:
+    """All predicted limits beside the measured one, a panel per network, a row per tolerance.
+
+    Predictions that could not be resolved are hollow, in a column of their own at the right.
+    """
+    if bounds.empty:
+        return placeholder(_NO_NETWORKS)
+    names = bounds.network.unique()
+    bounds = bounds.sort_values("epsilon")
+    settings = [
+        bounds[bounds.network == name].drop_duplicates(["rule", "epsilon"]) for name in names
+    ]
+    n_rows = [len(rows) for rows in settings]
+    figure = new_figure(DOUBLE, min(3 + 0.8 * len(names) + 0.8 * sum(n_rows), TALLEST))
+    panels = figure.subplots(len(names), sharex=True, height_ratios=n_rows, squeeze=False)[:, 0]
+    styles = [_MEASURED, *(style for style, _ in _variants(bounds))]
+    for axes, name, rows in zip(panels, names, settings, strict=True):
+        place = {key: i for i, key in enumerate(zip(rows.rule, rows.epsilon, strict=True))}
+        _draw_dots(axes, styles, bounds[bounds.network == name], place)
+        axes.set_title(f"network: {name}, {rows.prunable.iloc[0]:,} prunable weights", loc="left")
+    axes.set_xlabel(_REMOVED)
+    ratios = bounds[["pruning_ratio", "one_shot_ratio"]]
+    ticks = np.arange(np.floor(10 * ratios.min().min()), 11) / 10
+    axes.set_xlim(ticks[0] - 0.02, 1.02)
+    axes.set_xticks(ticks)
+    if ratios.isna().any(axis=None):
+        axes.set_xlim(ticks[0] - 0.02, _UNRESOLVED + 0.05)
+        axes.set_xticks([*ticks, _UNRESOLVED], [*(f"{tick:.1f}" for tick in ticks), "unresolved"])
+    handles = [
+        Line2D([], [], color=s.color, marker=s.marker, linestyle="", label=s.label) for s in styles
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _draw_dots(
+    axes: Axes, styles: list[Series], bounds: pd.DataFrame, place: dict[tuple[str, float], int]
+) -> None:
+    """One network's dots; `place` says in which row a rule and tolerance stand."""
+    measured = bounds.drop_duplicates(["rule", "epsilon"])
+    drawn = [(_MEASURED, measured, measured.one_shot_ratio)]
+    drawn += [(style, rows, rows.pruning_ratio) for style, rows in _variants(bounds)]
+    for style, rows, ratio in drawn:
+        shift = 0.7 * (styles.index(style) / (len(styles) - 1) - 0.5)
+        height = np.array([place[key] for key in zip(rows.rule, rows.epsilon, strict=True)]) + shift
+        found = ratio.notna().to_numpy()
+        axes.plot(ratio[found], height[found], style.marker, color=style.color)
+        aside = np.full(sum(~found), _UNRESOLVED)
+        axes.plot(aside, height[~found], style.marker, color=style.color, mfc="none")
+    labels = [
+        f"ε = {epsilon:.2g}" + (" (batch spread)" if rule == "batch_std" else "")
+        for rule, epsilon in place
+    ]
+    axes.set_yticks(list(place.values()), labels)
+    axes.set_ylim(len(place) - 0.5, -0.5)
+    axes.grid(axis="y")
+
+
+@styled
+def geometry(*, geometry: pd.DataFrame) -> Figure:
+    """Shares removed by formula against Monte Carlo, for random subspaces of both models.
+
+    A: through the pruned point; B: orthogonal to the offset from the trained to the pruned point.
+    Bars reach over the middle 80 % of the trials.
+    """
+    if geometry.empty:
+        return placeholder("the formulas were not checked")
+    figure = new_figure(DOUBLE, 8, equal_aspect=True)
+    markers = distinct(geometry.spectrum.unique())
+    formulas = {"published": (_PUBLISHED, "none"), "corrected": (_CORRECTED, _CORRECTED)}
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, (model, title) in zip(panels, _MODELS.items(), strict=True):
+        axes.axline((0, 0), slope=1, color=GREY, linewidth=0.6)
+        for name, marker in markers.items():
+            rows = geometry[(geometry.model == model) & (geometry.spectrum == name)]
+            bars = rows.measured - rows.measured_low, rows.measured_high - rows.measured
+            for formula, (color, fill) in formulas.items():
+                axes.errorbar(
+                    rows[formula],
+                    rows.measured,
+                    np.maximum(bars, 0),
+                    color=color,
+                    mfc=fill,
+                    marker=marker.marker,
+                    linestyle="",
+                    elinewidth=0.8,
+                )
+        axes.set(title=title, aspect="equal", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes.set_xlabel("share removed, by formula")
+    panels[0].set_ylabel("share removed, Monte Carlo\n(median, 10–90 % of trials)")
+    handles = [
+        Line2D([], [], color=color, mfc=fill, marker="o", linestyle="", label=formula)
+        for formula, (color, fill) in formulas.items()
+    ]
+    handles += [
+        Line2D([], [], color=GREY, marker=marker.marker, linestyle="", label=f"spectrum {name}")
+        for name, marker in markers.items()
+    ]
+    figure.legend(handles=handles, loc="outside right upper")
+    return figure

@@ -1,0 +1,74 @@
+"""The figures by name, and what each is drawn from.
+
+A figure is a function in a module of this folder. Its keyword arguments name what it is drawn from:
+tables (data frames with at least the columns of `COLUMNS`) and arrays.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sparselimit.errors import InputError
+
+# Where the function of each figure is.
+MODULES = {
+    "spiral": "sparselimit.figures.networks",
+    "frontier": "sparselimit.figures.search",
+    "search": "sparselimit.figures.search",
+    "sparsest": "sparselimit.figures.networks",
+    "widths": "sparselimit.figures.methods",
+    "connectivity": "sparselimit.figures.methods",
+    "spectra": "sparselimit.figures.limits",
+    "limits": "sparselimit.figures.limits",
+    "predictions": "sparselimit.figures.limits",
+    "geometry": "sparselimit.figures.limits",
+}
+
+# Accuracies and shares are fractions; a row of `methods` whose method is `dense` is not pruned.
+COLUMNS = {
+    "methods": [
+        *("method", "width", "target", "runs", "weights", "effective_weights", "connected"),
+        *("accuracy_median", "accuracy_low", "accuracy_high"),
+    ],
+    "frontier": ["weights", "networks", "runs", "dead", "accuracy", "d1", "d2", "d3"],
+    "search_runs": ["weights", "q50", "q90", "q99", "best"],
+    "sweeps": ["network", "pruning_ratio", "fit_loss", "validation_accuracy"],
+    "bounds": [
+        *("network", "operator", "negative", "formula", "rule", "epsilon"),
+        *("prunable", "pruning_ratio", "one_shot_ratio"),
+    ],
+    "spectra": ["network", "operator", "eigenvalue", "density"],
+    "geometry": [
+        *("spectrum", "model", "published", "corrected"),
+        *("measured", "measured_low", "measured_high"),
+    ],
+}
+
+
+def draw(name: str, **given: pd.DataFrame | np.ndarray) -> Figure:
+    """Draw a figure from its tables and arrays, given by their names.
+
+    The module is imported only here: most figures need no torch. Raises InputError for a figure
+    that does not exist, something that is not given, or a table that lacks a column.
+    """
+    if name not in MODULES:
+        raise InputError(f"figure '{name}' is unknown: use one of {', '.join(MODULES)}")
+    function: Callable[..., Figure] = getattr(importlib.import_module(MODULES[name]), name)
+    needed = inspect.signature(function).parameters
+    if given.keys() != needed.keys():
+        has = ", ".join(given) or "nothing"
+        raise InputError(f"figure {name} is drawn from {', '.join(needed)}; given is {has}")
+    for part, value in given.items():
+        lacking = [column for column in COLUMNS.get(part, []) if column not in value]
+        if lacking:
+            raise InputError(f"figure {name}: table {part} lacks {', '.join(lacking)}")
+    return function(**given)
+
+
+# Each figure as a function of what it is drawn from.
+FIGURES: dict[str, Callable[..., Figure]] = {name: partial(draw, name) for name in MODULES}

@@ -1,0 +1,515 @@
+"""Figures drawn from small tables: what is in them, that nothing collides, and the SVG of them."""
+
+import inspect
+import xml.etree.ElementTree as ET
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from sparselimit.datasets import cubist_spiral
+from sparselimit.errors import InputError
+from sparselimit.figures import style
+from sparselimit.figures.networks import neuron_heights
+from sparselimit.figures.registry import COLUMNS, FIGURES, MODULES, draw
+from sparselimit.figures.search import best_over_widths
+from sparselimit.networks.mlp import MLP
+
+Given = dict[str, Any]  # data frames and arrays
+
+NINE = ["imp", "snip", "grasp", "synflow", "iter_snip", "force", "prospr", "lth", "rigl"]
+TWELVE = [*NINE, "a_method", "another_method", "mine"]
+
+
+def methods_table(names: list[str], widths: list[int], targets: list[int]) -> pd.DataFrame:
+    rows = []
+    for number, name in enumerate(names):
+        for width in widths:
+            for target in targets:
+                best = 0.5 + 0.5 / (1 + np.exp((18 + 3 * number - target + 0.1 * width) / 6))
+                accuracies = 0.5 + (best - 0.5) * np.array([0.6, 0.1, 1.0])  # median, least, most
+                rows.append((name, width, target, 4, target, 0.8 * target, 0.75, *accuracies))
+    for width in widths:
+        weights, best = 2 * width**2 + 3 * width, 1 - 0.4 * np.exp(-(width**2) / 20)
+        rows.append(("dense", width, weights, 4, weights, weights, 1, best - 0.02, 0.5, best))
+    return pd.DataFrame(rows, columns=COLUMNS["methods"])
+
+
+def search_tables(weights: range) -> Given:
+    k = np.array(weights)
+    best = 1 - 0.45 * np.exp(-(k - 4) / 4)
+    frontier = pd.DataFrame({"weights": k, "networks": 2 ** (k - 3), "runs": 2 ** (k + 1)})
+    frontier = frontier.assign(dead=0.6, accuracy=best, d1=2, d2=2, d3=1)
+    quantiles = {name: 0.5 + share * (best - 0.5) for name, share in QUANTILES.items()}
+    return {"frontier": frontier, "search_runs": pd.DataFrame({"weights": k, **quantiles})}
+
+
+QUANTILES = {"q50": 0.0, "q90": 0.7, "q99": 0.9, "best": 1.0}
+
+
+def limit_tables(networks: list[str], tolerances: list[float], unresolved: bool) -> Given:
+    ratios = np.linspace(0, 0.995, 60)
+    sweeps, bounds, spectra = [], [], []
+    for number, network in enumerate(networks):
+        loss = 0.01 + 3 * ratios ** (4 + number)
+        sweeps += [
+            (network, *row) for row in zip(ratios, loss, 0.97 - 0.8 * ratios**9, strict=True)
+        ]
+        for rule, epsilon in [("batch_std", 0.004), *(("fixed", value) for value in tolerances)]:
+            reached = 0.35 + 0.2 * epsilon**0.2
+            for row, gain in zip(VARIANTS, (0.4, 0.44, 0.46, 0.5), strict=True):
+                ratio = np.nan if unresolved and row[0] == "hessian" else reached + gain
+                bounds.append((network, *row, rule, epsilon, 1880, ratio, reached))
+        grid = np.linspace(-0.2, 3 + number, 80)
+        for operator in ("hessian", "ggn"):
+            density = 30 * np.exp(-((grid / 0.05) ** 2)) + 0.01 * np.exp(-((grid - 2) ** 2))
+            spectra += [(network, operator, *point) for point in zip(grid, density, strict=True)]
+    return {
+        name: pd.DataFrame(rows, columns=COLUMNS[name])
+        for name, rows in (("sweeps", sweeps), ("bounds", bounds), ("spectra", spectra))
+    }
+
+
+VARIANTS = [
+    ("hessian", "abs", "published"),
+    ("hessian", "clip", "published"),
+    ("ggn", "psd", "published"),
+    ("ggn", "psd", "B"),
+]
+
+
+def geometry_table() -> pd.DataFrame:
+    share = np.array([0.1, 0.25, 0.5, 0.75, 0.97])
+    parts = [
+        pd.DataFrame({"published": share, "corrected": np.sqrt(share)}).assign(
+            spectrum=spectrum, model=model
+        )
+        for spectrum in ("flat", "power1", "netlike")
+        for model in "AB"
+    ]
+    table = pd.concat(parts)
+    return table.assign(
+        measured=table.corrected,
+        measured_low=table.corrected - 0.02,
+        measured_high=table.corrected + 0.02,
+    )
+
+
+def networks_arrays(n: int) -> Given:
+    """Networks 2-2-2-1-1 in a frame 2-3-2-1-1, whose logit is first input minus second."""
+    frame = MLP((2, 3, 2, 1, 1))
+    parameters = np.zeros((n, frame.n_parameters), dtype=np.float32)
+    first, second, third, last = frame.weights(parameters)
+    first[:, 0], first[:, 1] = (1, -1), (-1, 1)  # the two signs of the difference
+    second[:, 0, 0] = second[:, 1, 1] = 1
+    third[:, 0] = (1, -1)
+    last[:, 0, 0] = 1
+    mask = parameters[:, : frame.n_weights] != 0
+    return {"sizes": np.array(frame.sizes), "mask": mask, "parameters": parameters}
+
+
+def points() -> Given:
+    data = cubist_spiral()
+    return {"x": data.x[::25], "y": data.y[::25]}
+
+
+@cache
+def tables(case: str) -> Given:
+    """Everything that figures are drawn from, in three sizes."""
+    names, widths, targets, weights, networks, tolerances = {
+        "default": (["imp", "snip"], [3, 4, 16], [10, 14, 20, 32], range(4, 11), 2, [0.01, 0.1]),
+        "many": (TWELVE, [3, 4, 5, 6, 7, 8, 16, 32, 64], [10, 20, 32], range(4, 18), 5, [0.1]),
+        "single": (["imp"], [4], [12], range(9, 10), 1, []),
+    }[case]
+    return (
+        {"methods": methods_table(names, widths, targets), "geometry": geometry_table()}
+        | search_tables(weights)
+        | limit_tables([f"net{i}" for i in range(networks)], tolerances, case == "many")
+        | networks_arrays(len(weights))
+        | points()
+    )
+
+
+def given(name: str, case: str) -> Given:
+    module = __import__(MODULES[name], fromlist=[name])
+    everything = tables(case)
+    return {part: everything[part] for part in inspect.signature(getattr(module, name)).parameters}
+
+
+@cache
+def figure(name: str, case: str = "default") -> Figure:
+    return FIGURES[name](**given(name, case))
+
+
+def points_of(line: Line2D) -> np.ndarray:
+    """Points [n, 2] of a line."""
+    return np.stack([np.asarray(line.get_xdata()), np.asarray(line.get_ydata())], axis=1)
+
+
+def curves(axes: Axes) -> dict[str, np.ndarray]:
+    """Points [n, 2] of each line by its label."""
+    return {str(line.get_label()): points_of(line) for line in axes.lines}
+
+
+# --- What is seen of a figure ---------------------------------------------------------------------
+
+
+def hidden_texts(figure: Figure) -> set[Text]:
+    """Texts that exist but are not drawn: ticks out of view, and axes that are switched off."""
+    hidden: set[Text] = set()
+    for axes in figure.findobj(Axes):
+        for axis in axes.findobj(Axis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                if not axes.axison or not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
+                    hidden |= {tick.label1, tick.label2}
+    return hidden
+
+
+def boxes(figure: Figure) -> dict[Text, Bbox]:
+    """Where each text stands, in points."""
+    with mpl.style.context(style.RC, after_reset=True):
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw_without_rendering()  # puts texts in their places
+        hidden = hidden_texts(figure)
+        return {
+            text: text.get_window_extent(renderer)
+            for text in figure.findobj(Text)
+            if text.get_visible() and text.get_text().strip() and text not in hidden
+        }
+
+
+def overlap(one: Bbox, other: Bbox, slack: float = 0.5) -> bool:
+    return (
+        min(one.x1, other.x1) - max(one.x0, other.x0) > slack
+        and min(one.y1, other.y1) - max(one.y0, other.y0) > slack
+    )
+
+
+ALL = pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        (name, case)
+        for name in FIGURES
+        for case in ("default", "many", "single")
+        if case == "default" or name not in ("spiral", "geometry")  # always of one size
+    ],
+)
+
+
+@ALL
+def test_texts_are_legible(name: str, case: str) -> None:
+    """Large enough, within the figure, and none on another."""
+    drawn = figure(name, case)
+    found = boxes(drawn)
+    assert min(float(text.get_fontsize()) for text in found) >= 7
+    width, height = drawn.bbox.size
+    for text, box in found.items():
+        inside = (
+            box.x0 >= -0.5 and box.y0 >= -0.5 and box.x1 <= width + 0.5 and box.y1 <= height + 0.5
+        )
+        assert inside, text.get_text()
+    for (one, box), (other, other_box) in combinations(found.items(), 2):
+        assert not overlap(box, other_box), (one.get_text(), other.get_text())
+
+
+@ALL
+def test_legends_leave_the_data_free(name: str, case: str) -> None:
+    drawn = figure(name, case)
+    renderer = FigureCanvasAgg(drawn).get_renderer()
+    for legend in drawn.findobj(Legend):
+        for axes in drawn.axes:
+            assert not overlap(legend.get_window_extent(renderer), axes.get_window_extent(renderer))
+
+
+@ALL
+def test_is_of_column_width_and_lies_across(name: str, case: str) -> None:
+    width, height = 2.54 * figure(name, case).get_size_inches()
+    assert style.SINGLE <= width <= style.DOUBLE + 1e-9
+    assert height <= 0.9 * width + 1e-9
+
+
+@ALL
+def test_axes_are_named(name: str, case: str) -> None:
+    drawn = figure(name, case)
+    assert drawn.get_supxlabel() or any(axes.get_xlabel() for axes in drawn.axes)
+    named = drawn.get_supylabel() or any(axes.get_ylabel() for axes in drawn.axes)
+    assert named or name == "predictions"  # whose rows are named one by one
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_svg_is_well_formed_and_repeats(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "figure.svg"
+    style.save(figure(name), path)
+    first = path.read_bytes()
+    style.save(FIGURES[name](**given(name, "default")), path)
+    assert path.read_bytes() == first
+    tags = [element.tag.rpartition("}")[2] for element in ET.fromstring(first).iter()]
+    assert "text" not in tags  # paths, which need no font
+    assert "date" not in tags
+    assert tags.count("image") == {"spiral": 1, "sparsest": 10}.get(name, 0)  # points as pixels
+    assert len(first) < 400_000
+
+
+@pytest.mark.parametrize("name", ["frontier", "geometry"])
+def test_a_figure_can_be_saved_again(name: str, tmp_path: Path) -> None:
+    for path in (tmp_path / "one.svg", tmp_path / "two.svg"):
+        style.save(figure(name), path)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_own_settings_of_the_user_change_nothing(tmp_path: Path) -> None:
+    style.save(figure("search"), tmp_path / "plain.svg")
+    with mpl.rc_context({"font.size": 20, "lines.linewidth": 9, "svg.fonttype": "none"}):
+        before = dict(mpl.rcParams)
+        style.save(FIGURES["search"](**given("search", "default")), tmp_path / "own.svg")
+        assert dict(mpl.rcParams) == before
+    assert (tmp_path / "plain.svg").read_bytes() == (tmp_path / "own.svg").read_bytes()
+
+
+def test_save_names_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/x\.svg: cannot be written"):
+        style.save(figure("search"), tmp_path / "file" / "x.svg")
+
+
+# --- Styles ---------------------------------------------------------------------------------------
+
+
+def test_series_look_the_same_in_any_company() -> None:
+    alone, together = style.series(["snip", "dense"]), style.series([*TWELVE, "search"])
+    for name in ("snip", "dense", "search"):
+        assert alone[name] == together[name]
+    assert style.series(reversed(TWELVE)) == style.series(TWELVE)
+    assert list(style.series(["zeta", "snip", "imp"])) == ["search", "dense", "imp", "snip", "zeta"]
+
+
+def test_series_are_told_apart_by_more_than_colour() -> None:
+    styles = [style.series(TWELVE)[name] for name in ["search", "dense", *TWELVE]]
+    assert len({(s.color, s.linestyle) for s in styles}) == len(styles)
+    for one, other in combinations(styles, 2):
+        assert one.label != other.label
+        assert (one.marker, one.linestyle) != (other.marker, other.linestyle) or {
+            one.color,
+            other.color,
+        } & {style.BLACK, style.GREY}
+
+
+def test_graded_styles_get_lighter_and_follow_the_order() -> None:
+    styles = style.graded([16, 3, 8, 3])
+    assert list(styles) == [3, 8, 16]
+    lightness = [np.dot(to_rgba(s.color)[:3], (0.299, 0.587, 0.114)) for s in styles.values()]
+    assert lightness == sorted(lightness)
+    assert style.graded([4])[4].label == "4"
+
+
+# --- What the figures show ------------------------------------------------------------------------
+
+
+def test_best_over_widths() -> None:
+    rows = [
+        ("imp", 3, 12, 4, 12, 9, 1, 0.6, 0.5, 0.7),
+        ("imp", 4, 12, 2, 11, 9, 1, 0.55, 0.5, 0.9),
+        ("imp", 3, 10, 4, 10, 9, 1, 0.5, 0.4, 0.6),
+        ("imp", 8, 10, 4, 10, 9, 1, np.nan, np.nan, np.nan),
+    ]
+    best = best_over_widths(pd.DataFrame(rows, columns=COLUMNS["methods"]))
+    assert best.to_dict("list") == {
+        "weights": [10, 11],
+        "runs": [4, 6],
+        "best": [0.6, 0.9],
+        "typical": [0.5, 0.6],
+    }
+
+
+def test_frontier_shows_search_methods_and_dense_networks() -> None:
+    drawn = given("frontier", "default")
+    (axes,) = figure("frontier").axes
+    lines = {label.split(",")[0]: xy for label, xy in curves(axes).items() if "n = " in label}
+    assert list(lines) == ["exhaustive search", "dense networks", "IMP", "SNIP"]
+    truth = drawn["frontier"]
+    np.testing.assert_allclose(
+        lines["exhaustive search"], np.stack([truth.weights, 100 * truth.accuracy], axis=1)
+    )
+    assert lines["dense networks"][:, 0].tolist() == [27, 44, 560]
+    guides = {points_of(line)[0, 1] for line in axes.lines if line.get_linewidth() == 0.5}
+    assert guides == {80, 90, 95, 99, 99.5}
+    assert guides <= set(axes.get_yticks())
+    labels = [text.get_text() for text in figure("frontier").legends[0].get_texts()]
+    assert labels[0] == "exhaustive search, n = 32–2,048"
+    assert labels[2] == "IMP, n = 12"
+
+
+@pytest.mark.parametrize("empty", ["frontier", "methods"])
+def test_frontier_draws_what_there_is(empty: str) -> None:
+    parts = given("frontier", "default")
+    parts[empty] = parts[empty].iloc[:0].astype(object)  # as a CSV file without rows is read
+    (axes,) = draw("frontier", **parts).axes
+    shown = {label.split(",")[0] for label in curves(axes) if "n = " in label}
+    assert ("exhaustive search" in shown) == (empty == "methods")
+    assert ("IMP" in shown) == ("dense networks" in shown) == (empty == "frontier")
+
+
+def test_a_figure_without_rows_says_so() -> None:
+    reasons = {}
+    for name in FIGURES:
+        parts = {
+            part: value.iloc[:0] if isinstance(value, pd.DataFrame) else value[:0]
+            for part, value in given(name, "default").items()
+        }
+        if name != "spiral":
+            (reason,) = draw(name, **parts).texts
+            reasons[name] = reason.get_text()
+    assert reasons["widths"] == "Nothing to draw: no pruning method is part of this study"
+    assert len(set(reasons.values())) >= 5
+
+
+def test_search_shows_quantiles_and_extent() -> None:
+    accuracies, tried, dead = figure("search").axes
+    parts = given("search", "default")
+    best = curves(accuracies)["best run"]
+    np.testing.assert_allclose(best[:, 1], 100 * parts["search_runs"].best)
+    np.testing.assert_array_equal(curves(tried)["networks"][:, 1], parts["frontier"].networks)
+    np.testing.assert_allclose(points_of(dead.lines[0])[:, 1], 60)
+
+
+def test_widths_has_a_panel_per_method_and_a_line_per_width() -> None:
+    panels = figure("widths").axes
+    assert [axes.get_title() for axes in panels] == ["IMP, n = 4", "SNIP, n = 4"]
+    for axes in panels:
+        assert len(axes.collections) == 3
+        lowest = [np.asarray(band.get_paths()[0].vertices)[:, 1].min() for band in axes.collections]
+        medians = [points_of(line)[:, 1] for line in axes.lines[:3]]
+        assert 50 < min(lowest) < min(map(np.min, medians))
+
+
+def test_connectivity_shows_shares_of_weights_and_of_runs() -> None:
+    panels = figure("connectivity").axes
+    for axes, share in zip(panels, [80, 75, 80, 75], strict=True):
+        for line in axes.lines:
+            np.testing.assert_allclose(points_of(line)[:, 1], share)
+
+
+def test_limits_marks_predictions_and_measurement() -> None:
+    bounds = given("limits", "default")["bounds"]
+    bounds = bounds[(bounds.network == "net0") & (bounds.rule == "batch_std")]
+    rise, accuracy = figure("limits").axes[:2]
+    for axes in (rise, accuracy):
+        at = {
+            xy[0, 0] for xy in map(points_of, axes.lines) if len(xy) == 2 and xy[0, 0] == xy[1, 0]
+        }
+        assert at == {*bounds.pruning_ratio, bounds.one_shot_ratio.iloc[0]}
+    (tolerance,) = {xy[0, 1] for label, xy in curves(rise).items() if "tolerance" in label}
+    assert tolerance == 0.004
+    assert len(figure("limits").legends[0].get_texts()) == 6
+
+
+def test_limits_without_predictions_or_with_unresolved_ones() -> None:
+    parts = given("limits", "default")
+    bare = draw("limits", sweeps=parts["sweeps"], bounds=parts["bounds"].iloc[:0])
+    assert len(bare.axes[0].lines) == 1
+    titles = [axes.get_title() for axes in figure("limits", "many").axes]
+    assert titles[0] == "network: net0\n2 of 4 predictions unresolved"
+
+
+def test_predictions_shows_every_row_once() -> None:
+    for case, resolved, unresolved in (("default", 24, 0), ("many", 20, 20)):
+        dots = [line for axes in figure("predictions", case).axes for line in axes.lines]
+        predicted = [line for line in dots if line.get_color() != style.BLACK]
+        hollow = [line for line in predicted if line.get_markerfacecolor() == "none"]
+        assert len(np.concatenate(list(map(points_of, predicted)))) == resolved + unresolved
+        assert len(np.concatenate(list(map(points_of, hollow)))) == unresolved
+    labels = [text.get_text() for text in figure("predictions").axes[0].get_yticklabels()]
+    assert labels == ["ε = 0.004 (batch spread)", "ε = 0.01", "ε = 0.1"]
+
+
+def test_geometry_puts_a_formula_that_is_right_on_the_diagonal() -> None:
+    for axes in figure("geometry").axes:
+        dots = [line for line in axes.lines if line.get_marker() not in ("None", "")]
+        corrected = [line for line in dots if line.get_color() == style.BLUE]
+        assert len(dots) == 2 * len(corrected) == 6
+        for line in corrected:
+            np.testing.assert_array_equal(line.get_xdata(), line.get_ydata())
+
+
+def test_spectra_draws_both_operators() -> None:
+    for axes in figure("spectra").axes:
+        assert axes.get_yscale() == "log"
+        assert {label for label in curves(axes) if not label.startswith("_")} == {
+            "Hessian",
+            "Gauss–Newton",
+        }
+
+
+def test_sparsest_spreads_over_the_numbers_of_weights() -> None:
+    titles = [axes.get_title() for axes in figure("sparsest").axes]
+    assert titles[:10:2] == [f"{k} weights: {a} %" for k, a in zip((4, 6, 7, 8, 10), ACCURACY, strict=True)]
+    assert set(titles[1::2]) == {""}
+
+
+def test_sparsest_graph_and_region_of_a_known_network() -> None:
+    parts = given("sparsest", "single")
+    graph, plane = draw("sparsest", **parts).axes
+    edges = [
+        line for line in graph.lines if len(line.get_xdata()) == 2 and line.get_marker() != "o"
+    ]
+    assert len(edges) == parts["mask"].sum() == 9
+    negative = [line for line in edges if line.get_color() == style.PURPLE]
+    assert len(negative) == 3
+    # The logit is x1 - x2: class 1 below the diagonal.
+    (image,) = plane.images
+    left, right, lower, upper = image.get_extent()
+    pixels = np.asarray(image.get_array())
+    rows, columns = np.indices(pixels.shape[:2])
+    x1 = left + (right - left) * columns / (pixels.shape[1] - 1)
+    x2 = lower + (upper - lower) * rows / (pixels.shape[0] - 1)
+    orange = pixels[..., 2] < pixels[..., 0]
+    far = abs(x1 - x2) > 1e-6
+    np.testing.assert_array_equal(orange[far], (x1 > x2)[far])
+
+
+def test_sparsest_refuses_arrays_of_another_file() -> None:
+    parts = given("sparsest", "default")
+    with pytest.raises(InputError, match="7 rows in frontier, 6 masks"):
+        draw("sparsest", **(parts | {"mask": parts["mask"][1:]}))
+
+
+def test_neurons_are_ordered_to_cross_little() -> None:
+    swapped = np.array([[0, 1], [1, 0]])
+    straight = neuron_heights([swapped, np.array([[1, 1]])])
+    assert [layer.tolist() for layer in straight] == [[0.5, -0.5], [-0.5, 0.5], [0]]
+    unfed = neuron_heights([np.zeros((3, 1))])
+    assert unfed[1].tolist() == [1, 0, -1]
+
+
+# --- The registry ---------------------------------------------------------------------------------
+
+
+def test_registry_tells_what_is_wrong() -> None:
+    with pytest.raises(InputError, match="'frontiers' is unknown: use one of spiral, frontier"):
+        draw("frontiers")
+    with pytest.raises(InputError, match="widths is drawn from methods; given is nothing"):
+        draw("widths")
+    lacking = given("widths", "default")["methods"].drop(columns=["width", "runs"])
+    with pytest.raises(InputError, match="widths: table methods lacks width, runs"):
+        draw("widths", methods=lacking)
+
+
+def test_every_figure_and_table_of_the_registry_is_used() -> None:
+    parts = {part for name in FIGURES for part in given(name, "single")}
+    assert parts >= COLUMNS.keys()
+    assert parts - COLUMNS.keys() == {"x", "y", "sizes", "mask", "parameters"}

@@ -1,0 +1,115 @@
+"""The library files that a script's results depend on."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from sparselimit import sources as module
+from sparselimit.pruning import registry
+from sparselimit.sources import ROOT, STEPS, sources
+
+SCRIPTS = sorted(path.name for path in STEPS.glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, list[str]]:
+    """Library files that are loaded when each script prints its help, found by running it."""
+    program = """
+        import contextlib, json, runpy, sys
+        from pathlib import Path
+
+        steps, found = Path(sys.argv[1]), {}
+        for script in sys.argv[2:]:
+            for name in [name for name in sys.modules if name.split(".")[0] == "sparselimit"]:
+                del sys.modules[name]
+            sys.argv = [script, "--help"]
+            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):
+                runpy.run_path(str(steps / script), run_name="__main__")
+            library = [m for name, m in sys.modules.items() if name.split(".")[0] == "sparselimit"]
+            found[script] = sorted(str(Path(m.__file__).relative_to(steps.parent)) for m in library)
+        print(json.dumps(found))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(STEPS), *SCRIPTS],
+        env=os.environ | {"PYTHONPATH": str(STEPS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_all_that_a_script_loads_is_listed(loaded: dict[str, list[str]], script: str) -> None:
+    listed = sources(script)
+    assert sorted(set(listed)) == listed
+    assert all((ROOT / path).is_file() for path in listed)
+    assert loaded[script] != []
+    assert set(loaded[script]) <= set(listed)
+
+
+def test_a_script_that_only_makes_data_depends_on_little(loaded: dict[str, list[str]]) -> None:
+    for script in ("data_spiral.py", "data_digits.py", "data_cifar.py"):
+        assert sources(script) == loaded[script]
+        assert not any("ensemble" in path or "networks" in path for path in loaded[script])
+
+
+def test_a_pruning_script_depends_on_its_method_alone() -> None:
+    for method in registry.known():
+        listed = sources("prune_spiral.py", f"sparselimit.pruning.{method}")
+        methods = {f"steps/sparselimit/pruning/{name}.py" for name in registry.known()}
+        assert methods & set(listed) == {f"steps/sparselimit/pruning/{method}.py"}
+        assert "steps/sparselimit/sparsity/masks.py" in listed
+
+
+def test_what_snakemake_alone_needs_is_no_source() -> None:
+    """An edit of the config models reruns no step."""
+    for script in SCRIPTS:
+        listed = sources(script)
+        assert not {"steps/sparselimit/study.py", "steps/sparselimit/sources.py"} & set(listed)
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small library and a script that uses it in every way there is."""
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "STEPS", tmp_path / "steps")
+    files = {
+        "script.py": "import os\nfrom sparselimit import one\nfrom sparselimit.sub import two\n",
+        "sparselimit/__init__.py": "",
+        "sparselimit/one.py": "def f():\n    import sparselimit.sub.three as t\n    return t\n",
+        "sparselimit/sub/__init__.py": "def two():\n    pass\n",
+        "sparselimit/sub/three.py": (
+            "from typing import TYPE_CHECKING\n"
+            "if TYPE_CHECKING:\n    from sparselimit import types_only\n"
+            "else:\n    pass\n"
+        ),
+        "sparselimit/types_only.py": "",
+        "sparselimit/by_name.py": "from sparselimit.deep import value\n",
+        "sparselimit/deep.py": "value = 1\n",
+        "sparselimit/unused.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / "steps" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_imports_of_every_form_are_followed(tree: Path) -> None:
+    """At the top and inside functions, of modules and of names in them; not those for types."""
+    assert tree.is_dir()
+    package = [
+        "steps/sparselimit/__init__.py",
+        "steps/sparselimit/one.py",
+        "steps/sparselimit/sub/__init__.py",
+        "steps/sparselimit/sub/three.py",
+    ]
+    assert sources("script.py") == package
+    by_name = {"steps/sparselimit/by_name.py", "steps/sparselimit/deep.py"}
+    assert set(sources("script.py", "sparselimit.by_name")) == {*package, *by_name}

@@ -1,0 +1,227 @@
+"""The configuration: the files in the repository are valid, and a wrong one is told in one line."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from sparselimit import study
+from tests.unit.refusals import refused
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config.yaml"
+DELETED = object()
+
+Config = dict[str, Any]
+Keys = tuple[str, ...]  # the way to an entry of a configuration
+
+
+def config() -> Config:
+    return yaml.safe_load(CONFIG.read_text())
+
+
+def merged(base: Config, overlay: Config) -> Config:
+    """Overlaid as Snakemake overlays config files: mappings entry by entry, all else replaced."""
+    both = {
+        key: merged(base[key], value)
+        for key, value in overlay.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | overlay | both
+
+
+def changed(path: Keys, value: object) -> Config:
+    """The default configuration with one entry replaced, added or deleted."""
+    whole = config()
+    node = whole
+    for key in path[:-1]:
+        node = node[key]
+    if value is DELETED:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = value
+    return whole
+
+
+# --- What is in the repository -------------------------------------------------------------------
+
+
+def test_the_default_study_is_valid() -> None:
+    assert study.read(config()).model_dump() == config()
+
+
+@pytest.mark.parametrize("overlay", sorted(ROOT.glob("studies/*.yaml")), ids=lambda p: p.stem)
+def test_overlays_are_valid_and_change_something(overlay: Path) -> None:
+    base = config()
+    whole = merged(base, yaml.safe_load(overlay.read_text()))
+    assert study.read(whole) != study.read(base)
+    assert whole.keys() == base.keys()
+
+
+def test_schema_is_fresh() -> None:
+    """If it is not: python steps/sparselimit/study.py"""
+    assert (ROOT / "studies" / "schema.json").read_text() == study.schema()
+
+
+def test_schema_takes_what_the_models_take() -> None:
+    schema = json.loads(study.schema())
+    jsonschema.validate(config(), schema)
+    for wrong in (changed(("runs", "epoch"), 5), changed(("runs", "epochs"), "5")):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def _fields(model: type[study.Model], path: Keys = ()) -> Iterator[Keys]:
+    """The paths of all fields of a model, `*` for the keys of a mapping of models."""
+    for name, field in model.model_fields.items():
+        here = (*path, name)
+        yield here
+        for annotation, inside in ((field.annotation, here), *_entries(field.annotation, here)):
+            if isinstance(annotation, type) and issubclass(annotation, study.Model):
+                yield from _fields(annotation, inside)
+
+
+def _entries(annotation: object, path: Keys) -> list[tuple[object, Keys]]:
+    return [(entry, (*path, "*")) for entry in get_args(annotation)]
+
+
+def _key_lines(node: yaml.Node, path: Keys = ()) -> Iterator[tuple[Keys, int]]:
+    """The paths of all keys of a YAML mapping, with their lines."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, key.value), key.start_mark.line
+            yield from _key_lines(value, (*path, key.value))
+
+
+def test_every_option_stands_in_the_default_study_with_a_comment() -> None:
+    lines = CONFIG.read_text().splitlines()
+    keys = dict(_key_lines(yaml.compose(CONFIG.read_text())))
+    fields = list(_fields(study.Study))
+    assert len(fields) > 50
+    for field in fields:
+        same = [path for path in keys if _matches(path, field)]
+        assert same, f"{'.'.join(field)} is not in config.yaml"
+        section = keys[field[:1]]
+        explained = lines[section - 1].startswith("# ") or any(
+            " # " in lines[keys[path]] for path in same
+        )
+        assert explained, f"{'.'.join(field)} has no comment"
+
+
+def _matches(path: Keys, field: Keys) -> bool:
+    return len(path) == len(field) and all(
+        want in ("*", have) for have, want in zip(path, field, strict=True)
+    )
+
+
+def test_a_study_is_read_without_torch() -> None:
+    program = "import sys; from sparselimit import study; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "steps")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
+# --- Overlays ------------------------------------------------------------------------------------
+
+
+def test_null_takes_an_entry_out() -> None:
+    overlay = {
+        "prune": {"methods": {"snip": None}},
+        "networks": {"sparse": None},
+        "spectrum": {"steps": {"hessian": None}},
+    }
+    whole, found = study.read(config()), study.read(merged(config(), overlay))
+    assert whole.prune.methods.keys() - found.prune.methods.keys() == {"snip"}
+    assert whole.networks.keys() - found.networks.keys() == {"sparse"}
+    assert whole.spectrum.steps.keys() - found.spectrum.steps.keys() == {"hessian"}
+
+
+def test_a_method_without_options_has_its_defaults() -> None:
+    assert study.read(changed(("prune", "methods", "imp"), {})).prune.methods["imp"] == {}
+
+
+# --- Wrong configurations ------------------------------------------------------------------------
+
+NETWORK = config()["networks"]["dense"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("device",), "gpu", ["'auto', 'cpu' or 'cuda'", "'gpu'"]),
+        (("runs",), None, ["(it is None)"]),
+        (("runs",), DELETED, ["is missing"]),
+        (("rnus",), {}, ["is not an option", "networks", "runs"]),
+        (("runs", "epochs"), DELETED, ["is missing"]),
+        (("runs", "epochs"), 0, ["greater than or equal to 1", "(it is 0)"]),
+        (("runs", "epochs"), "50", ["integer", "(it is '50')"]),
+        (("runs", "epochs"), 50.5, ["integer", "(it is 50.5)"]),
+        (("runs", "epochs"), True, ["integer", "(it is True)"]),
+        (("runs", "epoch"), 50, ["is not an option (known here: ", "epochs"]),
+        (("runs", "protocol"), "Exact", ["'exact' or 'published'"]),
+        (("runs", "learning_rates"), [], ["at least 1 item"]),
+        (("runs", "learning_rates"), [0.1, 0.1], ["the same value stands twice"]),
+        (("runs", "learning_rates"), [0.1, -0.1], ["greater than 0", "(it is -0.1)"]),
+        (("runs", "learning_rates"), [float("nan")], ["finite"]),
+        (("runs", "learning_rates"), ["5e-2"], ["number", "(it is '5e-2')"]),
+        (("runs", "schedules"), ["cosin"], ["'cosine', 'step' or 'constant'"]),
+        (("train", "widths"), 3, ["list", "(it is 3)"]),
+        (("prune", "targets"), [10, 0], ["greater than or equal to 1"]),
+        (("prune", "methods", "snap"), {}, ["'snap' is unknown", "imp, "]),
+        (("prune", "methods", "Imp"), {}, ["match pattern", "(it is 'Imp')"]),
+        (
+            ("prune", "methods", "imp"),
+            {"pruning": 20},
+            ["imp has no option 'pruning'", "did you mean prunings?"],
+        ),
+        (("prune", "methods", "imp"), {"prunings": "many"}, ["prunings: 'many' is not int"]),
+        (("prune", "methods", "imp"), {"prunings": [1]}, ["prunings", "(it is [1])"]),
+        (("search", "weights"), [3, 10], ["[3, 10]", "within 4 to 20"]),
+        (("search", "weights"), [12, 10], ["[12, 10]"]),
+        (("search", "weights"), [4, 99], ["[4, 99]"]),
+        (("search", "weights"), [4], ["at least 2 items"]),
+        (("digits", "seed"), -1, ["greater than or equal to 0"]),
+        (("networks", "dense", "data"), "mnist", ["'digits', 'cifar10' or 'cifar100'"]),
+        (("networks", "dense", "data"), "cifar10", ["set cifar.folder"]),
+        (("networks", "dense", "hidden"), [], ["at least 1 item"]),
+        (("networks", "dense", "l1"), -0.1, ["greater than or equal to 0"]),
+        (("networks", "dense", "dropout"), 0.1, ["is not an option (known here: ", "hidden"]),
+        (("networks", "my net"), NETWORK, ["match pattern", "(it is 'my net')"]),
+        (("spectrum", "split"), "test", ["'fit' or 'calibration'"]),
+        (("spectrum", "steps", "hesian"), 5, ["'hessian' or 'ggn'"]),
+        (("spectrum", "steps", "ggn"), 0, ["greater than or equal to 1"]),
+        (("spectrum", "steps"), {"hessian": None, "ggn": None}, ["at least 1 item"]),
+        (("sweep", "tolerance"), None, ["number", "(it is None)"]),
+        (("bounds", "tolerances"), [0.0], ["greater than 0"]),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(path: Keys, value: object, words: list[str]) -> None:
+    """The line names the key, what is wrong and, where it can, what is allowed."""
+    with refused("config: " + path[0], path[-1], *words):
+        study.read(changed(path, value))
+
+
+@pytest.mark.parametrize("whole", [None, [], "runs"])
+def test_what_is_no_mapping_is_refused(whole: Any) -> None:
+    with refused("config: ", "dictionary"):
+        study.read(whole)
+
+
+def test_further_problems_are_counted() -> None:
+    wrong = copy.deepcopy(config())
+    wrong["runs"]["epochs"] = wrong["runs"]["batch_size"] = 0
+    with refused("config: runs.epochs", "[and 1 more]"):
+        study.read(wrong)

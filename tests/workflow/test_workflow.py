@@ -1,0 +1,116 @@
+"""Real runs of Snakemake: the smoke study from nothing, and what changes make it do again."""
+
+import pandas as pd
+import pytest
+
+from tests.workflow.conftest import Workflow
+
+pytestmark = pytest.mark.workflow
+
+# What hangs on the runs of pruning methods: the tables made from them, the figures made from those.
+AFTER_PRUNING = {
+    "table_methods": 1,
+    "table_thresholds": 1,
+    "figure_frontier": 1,
+    "figure_widths": 1,
+    "figure_connectivity": 1,
+    "all": 1,
+}
+
+
+def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
+    tables = {path.stem: pd.read_csv(path) for path in finished.folder.glob("results/tables/*.csv")}
+    assert len(tables) == 9
+    assert all(len(table) for table in tables.values())
+    figures = list(finished.folder.glob("results/figures/*.svg"))
+    assert len(figures) == 10
+    assert (finished.folder / "report.html").stat().st_size > 100_000
+
+    methods = tables["methods"]
+    assert set(methods.method) == {"dense", "imp", "snip"}
+    pruned = methods[methods.method != "dense"]
+    assert (pruned.weights == pruned.target).all()
+    assert list(tables["frontier"].networks) == [2, 1, 7, 9, 24]
+    assert set(tables["bounds"].network) == {"dense", "sparse"}
+
+
+def test_nothing_is_left_behind(finished: Workflow) -> None:
+    results = finished.folder / "results"
+    assert not list(results.rglob("*.tmp"))
+    assert all(log.is_file() for log in finished.folder.glob("logs/**/*.log"))
+    assert list(finished.folder.glob("benchmarks/*.jsonl"))
+
+
+def test_a_rerun_does_nothing(finished: Workflow) -> None:
+    assert finished.planned() == {}
+
+
+def test_a_touched_file_reruns_nothing(finished: Workflow) -> None:
+    (finished.folder / "steps/sparselimit/spiral.py").touch()
+    assert finished.planned() == {}
+
+
+def test_an_option_of_a_method_reruns_that_method(finished: Workflow) -> None:
+    planned = finished.planned("prune: {methods: {imp: {prunings: 10}}}")
+    assert planned == {"prune_spiral": 2, **AFTER_PRUNING}
+
+
+def test_the_device_reruns_nothing(finished: Workflow) -> None:
+    assert finished.planned("device: cpu") == {}
+
+
+def test_a_new_target_leaves_search_and_limits_alone(finished: Workflow) -> None:
+    planned = finished.planned("prune: {targets: [12, 14, 20]}")
+    assert planned == {"prune_spiral": 4, **AFTER_PRUNING}
+
+
+def test_an_edited_method_reruns_that_method(finished: Workflow) -> None:
+    file = finished.folder / "steps/sparselimit/pruning/snip.py"
+    original = file.read_text()
+    file.write_text(original + "\n# An edit.\n")
+    try:
+        planned = finished.planned()
+    finally:
+        file.write_text(original)
+    assert planned == {"prune_spiral": 2, **AFTER_PRUNING}
+
+
+def test_one_more_weight_searches_only_that(finished: Workflow) -> None:
+    planned = finished.planned("search: {weights: [4, 9]}")
+    assert planned["search_networks"] == 1
+    assert planned["prune_spiral"] == planned["spectrum"] == 0
+
+
+def test_a_removed_method_disappears(finished: Workflow) -> None:
+    planned = finished.planned("prune: {methods: {snip: null}}")
+    assert planned == AFTER_PRUNING
+
+
+def test_one_target(finished: Workflow) -> None:
+    wanted = finished.folder / "results/train/spiral-w3.h5"
+    before = wanted.read_bytes()
+    wanted.unlink()
+    done = finished.smoke("results/train/spiral-w3.h5")
+    assert done.returncode == 0, done.stderr
+    assert len(wanted.read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "line"),
+    [
+        ("prune: {methods: {impp: {}}}", "pruning method 'impp' is unknown: use one of imp, snip"),
+        ("prune: {methods: {imp: {pruning: 3}}}", "did you mean prunings?"),
+        ("search: {weights: [9, 8]}", "config: search: weights: [9, 8] must be a range"),
+        ("runs: {epoch: 3}", "config: runs.epoch: is not an option"),
+        ("networks: {big: {data: cifar10}}", "config: networks.big.hidden: is missing"),
+    ],
+)
+def test_a_wrong_config_is_one_line_before_the_graph(
+    workflow: Workflow, overlay: str, line: str
+) -> None:
+    done = workflow.smoke("all", overlay=overlay)
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert line in output
+    assert "Traceback" not in output
+    assert "Building DAG" not in output
