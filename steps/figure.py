@@ -10,13 +10,16 @@ from sparselimit import cli, store
 from sparselimit.figures import registry
 from sparselimit.figures.style import save
 
+# What figures draw of a result file, by its kind.
+ARRAYS = {"points": ("x", "y"), "frontier": ("sizes", "mask", "parameters")}
+
 
 def loaded(path: Path) -> dict[str, pd.DataFrame | np.ndarray]:
     """What a figure is given of a file: a table by its name, or the arrays of a result file."""
     if path.suffix == ".csv":
         return {path.stem: pd.read_csv(path)}
-    content = store.read(path, "points", "frontier").content
-    return {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    stored = store.read(path, *ARRAYS)
+    return {name: stored.array(name) for name in ARRAYS[str(stored.attributes["kind"])]}
 
 
 def main(arguments: Namespace) -> None:

@@ -180,5 +180,7 @@ th, td {{ padding: 0.25em 0.8em; text-align: right; }}
 
 def as_html(name: str, table: pd.DataFrame) -> str:
     """A page of its own that shows a table: numbers rounded to four digits, gaps as a dash."""
-    rows = table.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.4g}")
+    # As objects, for pandas shows a gap among whole numbers in a way of its own.
+    plain = table.astype(object).where(table.notna(), np.nan)
+    rows = plain.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.4g}")
     return _PAGE.format(title=name.replace("_", " "), table=rows)

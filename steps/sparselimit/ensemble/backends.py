@@ -20,8 +20,9 @@ from sparselimit.networks.mlp import MLP
 
 NAMES = ("auto", "batched", "fused")
 
-# Above this many weights, matrix products of a whole batch beat one network per SIMD lane.
-MOST_FUSED_WEIGHTS = 2500
+# Above this many weights (between widths 64 and 128), matrix products of a whole batch beat one
+# network per SIMD lane.
+MOST_FUSED_WEIGHTS = 10_000
 
 
 class Backend(Protocol):

@@ -57,10 +57,11 @@ def advance(state: State, points: Points, batches: Tensor) -> None:
         column[:, None].to(state.parameters)
         for column in (state.rate, state.momentum, state.weight_decay)
     )
-    mask = state.mask.to(state.parameters)
+    dropped = ~state.mask
     for batch in batches:
         step = gradients(state.network, state.parameters, points.x[batch], points.y[batch])
-        step.addcmul_(decay, state.parameters).mul_(mask)
+        # Not a product with the mask: of a member that diverged, that would leave NaN.
+        step.addcmul_(decay, state.parameters).masked_fill_(dropped, 0.0)
         state.velocity.mul_(momentum).add_(step)
         state.parameters.addcmul_(rate, state.velocity, value=-1)
 
@@ -72,11 +73,12 @@ def evaluate(network: MLP, parameters: Tensor, points: Points) -> tuple[Tensor, 
     """
     correct = torch.zeros(len(parameters), dtype=torch.float64, device=parameters.device)
     loss = torch.zeros_like(correct)
+    zero = parameters.new_zeros(())
     # Blocks of points and members that stay in cache.
     for x, y in zip(points.x.split(4096), points.y.split(4096), strict=True):
         for members in torch.arange(len(parameters), device=parameters.device).split(64):
             logits = activations(network, parameters[members], x)[-1][:, 0, :]
             right = ((logits > 0) == (y > 0)) & ~logits.isnan()
             correct[members] += right.sum(dim=1)
-            loss[members] += torch.nn.functional.softplus(logits).sub_(logits * y).sum(dim=1)
+            loss[members] += torch.logaddexp(logits, zero).sub_(logits * y).sum(dim=1)
     return correct / len(points.x), loss / len(points.x)

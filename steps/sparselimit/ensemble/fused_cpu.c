@@ -169,7 +169,7 @@ INLINE void tile(enum rule rule, int rows, int columns, int depth, matrix a, mat
   UNROLLED (int i = 0; i < rows; i++)
     UNROLLED (int j = 0; j < columns; j++) {
       vec result = sum[i][j];
-      if (rule == FORWARD) result = result > 0 ? result : (vec)0;
+      if (rule == FORWARD) result = result < 0 ? (vec)0 : result;
       if (rule == BACK) result = *entry(c, i, j) <= 0 ? (vec)0 : result;
       *entry(c, i, j) = result;
     }

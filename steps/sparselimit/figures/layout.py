@@ -16,6 +16,7 @@ from matplotlib.ticker import (
     NullLocator,
     StrMethodFormatter,
 )
+from numpy.typing import ArrayLike
 
 from sparselimit.figures.style import DOUBLE, GREY, LIGHT, TALLEST, new_figure
 
@@ -26,12 +27,12 @@ _TICKS = (100, CHANCE, 90, 80, 95, 99, 70, 60, 99.5)  # the more important first
 _BEYOND = 100.5  # where the stretched axis would reach infinity
 
 
-def _stretch(accuracy: np.ndarray) -> np.ndarray:
-    return -np.log10(np.maximum(_BEYOND - accuracy, 1e-6))
+def _stretch(accuracy: ArrayLike) -> np.ndarray:
+    return -np.log10(np.maximum(_BEYOND - np.asarray(accuracy), 1e-6))
 
 
-def _unstretch(place: np.ndarray) -> np.ndarray:
-    return _BEYOND - 10.0**-place
+def _unstretch(place: ArrayLike) -> np.ndarray:
+    return _BEYOND - 10 ** -np.asarray(place, dtype=float)
 
 
 def accuracy_axis(axes: Axes, shown: np.ndarray, room: int) -> None:
@@ -41,20 +42,27 @@ def accuracy_axis(axes: Axes, shown: np.ndarray, room: int) -> None:
     `room` for that many labels. Lines mark the levels that a network is asked to reach.
     """
     shown = shown[np.isfinite(shown)]
-    top = min((tick for tick in _TICKS if tick >= shown.max(initial=CHANCE + 1)), default=100)
-    bottom = shown.min(initial=CHANCE) - 0.01 * (top - CHANCE)
+    lowest = shown.min(initial=CHANCE)
+    top = min(tick for tick in _TICKS if tick >= shown.max(initial=CHANCE + 1))
+    ends = _stretch([lowest, top])
+    margin = 0.02 * np.ptp(ends) * np.array([-1, 1])  # for half a marker
     axes.set_yscale("function", functions=(_stretch, _unstretch))
-    axes.set_ylim(bottom, top + 0.02 * (_BEYOND - top) + 0.05)
-    ticks: list[float] = []
-    gap = (_stretch(np.array(top)) - _stretch(np.array(bottom))) / room
-    for tick in (top, *(tick for tick in _TICKS if tick < top)):
-        if all(abs(_stretch(np.array(tick)) - _stretch(np.array(t))) >= gap for t in ticks):
-            ticks.append(tick)
-    axes.set_yticks(ticks)
+    axes.set_ylim(*_unstretch(ends + margin))
+    axes.set_yticks(_ticks(lowest, top, room))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     for level in LEVELS:
         axes.axhline(level, color=LIGHT, linewidth=0.5, zorder=0)
+
+
+def _ticks(lowest: float, top: float, room: int) -> list[float]:
+    """The top, and of the other ticks the most important that keep their distance."""
+    gap = np.ptp(_stretch([lowest, top])) / room
+    ticks = [top]
+    for tick in _TICKS:
+        if tick < top and np.abs(_stretch(ticks) - _stretch(tick)).min() >= gap:
+            ticks.append(tick)
+    return ticks
 
 
 def log_weights_axis(axes: Axes, shown: np.ndarray) -> None:
@@ -62,7 +70,8 @@ def log_weights_axis(axes: Axes, shown: np.ndarray) -> None:
     low, high = shown.min() / 1.15, shown.max() * 1.15
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    labelled = range(1, 10) if high < 10 * low else (1, 2, 4, 6) if high < 1000 * low else (1, 3)
+    decades = math.log10(high / low)
+    labelled = range(1, 10) if decades < 1 else (1, 2, 4, 6) if decades < 3 else (1, 3)
     axes.xaxis.set_major_locator(LogLocator(subs=labelled))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_minor_locator(LogLocator(subs=range(1, 10)))

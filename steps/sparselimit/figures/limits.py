@@ -176,6 +176,7 @@ def predictions(*, bounds: pd.DataFrame) -> Figure:
         _draw_dots(axes, styles, bounds[bounds.network == name], place)
         axes.set_title(f"network: {name}, {rows.prunable.iloc[0]:,} prunable weights", loc="left")
     axes.set_xlabel(_REMOVED)
+    figure.supylabel("tolerance ε (nats)")
     ratios = bounds[["pruning_ratio", "one_shot_ratio"]]
     ticks = np.arange(np.floor(10 * ratios.min().min()), 11) / 10
     axes.set_xlim(ticks[0] - 0.02, 1.02)
@@ -198,14 +199,14 @@ def _draw_dots(
     drawn = [(_MEASURED, measured, measured.one_shot_ratio)]
     drawn += [(style, rows, rows.pruning_ratio) for style, rows in _variants(bounds)]
     for style, rows, ratio in drawn:
-        shift = 0.7 * (styles.index(style) / (len(styles) - 1) - 0.5)
+        shift = 0.6 * (styles.index(style) / (len(styles) - 1) - 0.5)
         height = np.array([place[key] for key in zip(rows.rule, rows.epsilon, strict=True)]) + shift
         found = ratio.notna().to_numpy()
         axes.plot(ratio[found], height[found], style.marker, color=style.color)
         aside = np.full(sum(~found), _UNRESOLVED)
         axes.plot(aside, height[~found], style.marker, color=style.color, mfc="none")
     labels = [
-        f"ε = {epsilon:.2g}" + (" (batch spread)" if rule == "batch_std" else "")
+        f"{epsilon:.2g}" + (" (batch spread)" if rule == "batch_std" else "")
         for rule, epsilon in place
     ]
     axes.set_yticks(list(place.values()), labels)

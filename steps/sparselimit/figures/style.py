@@ -28,6 +28,10 @@ SINGLE, DOUBLE = 8.5, 17.5
 TALLEST = 0.9 * DOUBLE
 _INCH = 2.54
 
+BLACK, GREY, LIGHT = "#000000", "#767676", "#d9d9d9"
+BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+SKY, ORANGE, WINE, OLIVE = "#56b4e9", "#e69f00", "#882255", "#999933"
+
 _FONT, _SMALL_FONT = 8, 7  # pt, in print
 
 RC = {
@@ -49,7 +53,7 @@ RC = {
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "grid.color": "#d9d9d9",
+    "grid.color": LIGHT,
     "grid.linewidth": 0.5,
     "lines.linewidth": 1.1,
     "lines.markersize": 3.5,
@@ -57,10 +61,6 @@ RC = {
     "svg.fonttype": "path",  # needs no font where it is shown
     "svg.hashsalt": "sparselimit",
 }
-
-BLACK, GREY, LIGHT = "#000000", "#767676", "#d9d9d9"
-BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-SKY, ORANGE, WINE, OLIVE = "#56b4e9", "#e69f00", "#882255", "#999933"
 
 CLASSES = (BLUE, ORANGE)  # of the spiral
 BAND = 0.15  # opacity
@@ -89,6 +89,7 @@ _FIXED = {
     "search": Series("exhaustive search", BLACK, "o"),
     "dense": Series("dense networks", GREY, "s"),
 }
+# The methods of the Cubist Spiral study; another one is called as its file.
 _METHODS = {
     "imp": "IMP",
     "snip": "SNIP",
@@ -105,8 +106,8 @@ _METHODS = {
 def series(names: Iterable[str]) -> dict[str, Series]:
     """Styles of the search, the dense networks and pruning methods, by name.
 
-    A name listed here looks the same in every study; any others share what is left in alphabetical
-    order, so that they look the same in all figures of one study.
+    The methods listed above look the same in every study. Any others take what these leave, in
+    alphabetical order: they look the same in all figures of one study.
     """
     methods = sorted(set(names) - _FIXED.keys())
     known = [name for name in _METHODS if name in methods]
@@ -135,10 +136,10 @@ def graded(values: Iterable[int]) -> dict[int, Series]:
     }
 
 
-def distinct(labels: Iterable[str], color: str = GREY) -> dict[str, Series]:
-    """Styles told apart by their marker alone."""
+def distinct(labels: Iterable[str]) -> dict[str, Series]:
+    """Styles told apart by their marker alone, where the colour says something else."""
     return {
-        label: Series(label, color, _MARKERS[i % len(_MARKERS)]) for i, label in enumerate(labels)
+        label: Series(label, GREY, _MARKERS[i % len(_MARKERS)]) for i, label in enumerate(labels)
     }
 
 

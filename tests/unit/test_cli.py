@@ -1,0 +1,359 @@
+"""The scripts in steps/: what they say of themselves, how they refuse, and a whole run of them."""
+
+import json
+import logging
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sparselimit import cli, store
+from sparselimit.console import progress_bar
+from sparselimit.errors import InputError
+from sparselimit.search.counting import totals
+from tests.unit.refusals import refused
+
+STEPS = Path(__file__).parents[2] / "steps"
+SCRIPTS = sorted(path.stem for path in STEPS.glob("*.py"))
+
+Step = Callable[..., int]
+
+
+def in_a_process(script: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """A script run as a user runs it: from anywhere, with nothing installed or set."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, str(STEPS / f"{script}.py"), *map(str, arguments)],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> Iterator[Step]:
+    """Runs a script inside this process, for speed, and returns its exit code."""
+    monkeypatch.setattr(logging.root, "handlers", [])  # its log goes to stderr as in a process
+    threads = torch.get_num_threads()
+
+    def run(script: str, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        try:
+            runpy.run_path(str(STEPS / f"{script}.py"), run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("steps")
+
+
+@pytest.fixture(scope="module")
+def disc(folder: Path) -> Path:
+    """A small data set of two classes in the plane."""
+    x = np.random.default_rng(0).normal(size=(256, 2)).astype(np.float32)
+    y = (np.linalg.norm(x, axis=1) > 1).astype(np.int64)
+    path = folder / "disc.h5"
+    store.write(path, "points", {"x": x, "y": y, "split": np.zeros_like(y)}, config={})
+    return path
+
+
+# --- Help ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_explains_itself(script: str) -> None:
+    done = in_a_process(script, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    docstring = (STEPS / f"{script}.py").read_text().split('"""')[1]
+    said = " ".join(done.stdout.split())
+    assert " ".join(docstring.split()) in said
+    assert said.startswith(f"usage: {script}.py [-h] --output OUTPUT")
+    assert "file to write" in said
+
+
+# --- Exit codes ----------------------------------------------------------------------------------
+
+
+def assert_one_line(text: str, *words: str) -> None:
+    assert text.count("\n") == 1, text
+    assert [word for word in words if word not in text] == [], text
+
+
+def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
+    output = folder / "never.h5"
+    missing = in_a_process("search_frontier", folder / "missing.h5", "--output", output)
+    assert missing.returncode == 2
+    assert_one_line(missing.stderr, "search_frontier.py: ", "missing.h5", "no such file")
+    splits = in_a_process("data_digits", "--test", 5000, "--output", output)
+    assert splits.returncode == 2
+    assert_one_line(splits.stderr, "data_digits.py: ", "'test': 5000", "none to fit")
+    place = in_a_process("data_digits", "--output", "/dev/null/digits.h5")
+    assert place.returncode == 2
+    assert_one_line(place.stderr, "/dev/null/digits.h5", "cannot be written")
+    device = in_a_process(
+        "train_spiral", "--width", 3, "--data", "x", "--device", "gpu", "--output", output
+    )
+    assert device.returncode == 2
+    assert_one_line(device.stderr, "train_spiral.py: ", "--device", "gpu", "cuda")
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("data_spiral", ["--output", "required"]),
+        ("data_cifar --folder {folder} --output {out}", ["CIFAR10", "{folder}", "download: true"]),
+        ("train_spiral --width 3 --data {folder}/none.h5 --output {out}", ["none.h5", "no such"]),
+        ("train_spiral --width 0 --data {disc} --output {out}", ["--width", "0"]),
+        (
+            "train_spiral --width 3 --data {disc} --learning-rates -0.1 --output {out}",
+            ["learning_rate", "non-negative"],
+        ),
+        (
+            "train_spiral --width 3 --data {disc} --batch-size 999 --output {out}",
+            ["batch size 999", "256 points"],
+        ),
+        (
+            "prune_spiral --method imp --width 3 --data {disc} --targets 10 28 --output {out}",
+            ["target 28", "27 weights"],
+        ),
+        (
+            "prune_spiral --method magic --width 3 --data {disc} --targets 10 --output {out}",
+            ["--method", "magic", "snip"],
+        ),
+        (
+            'prune_spiral --method imp --options {{"pruning":2}} --width 3 --data {disc} '
+            "--targets 10 --output {out}",
+            ["no option 'pruning'", "did you mean prunings?"],
+        ),
+        (
+            "prune_spiral --method imp --options [2] --width 3 --data {disc} --targets 10 "
+            "--output {out}",
+            ["--options", "[2]", "JSON object"],
+        ),
+        (
+            "prune_spiral --method imp --options {{2 --width 3 --data {disc} --targets 10 "
+            "--output {out}",
+            ["--options", "{{2"],
+        ),
+        ("search_networks --data {disc} --weights 3 --output {out}", ["no network of 3 weights"]),
+        (
+            "search_networks --data {disc} --weights 6 --shard 2 --shards 2 --output {out}",
+            ["shard 2", "0 to 1"],
+        ),
+        (
+            "train_network --data {disc} --hidden 3 --output {out}",
+            ["no points of the split 'validation'"],
+        ),
+        ("train_network --data {disc} --hidden 3 x --output {out}", ["--hidden", "'x'"]),
+        (
+            "sweep_network --data {disc} --network {disc} --output {out}",
+            ["disc.h5", "'points'", "'network'"],
+        ),
+        ("table --name methods {disc} --output {out}", ["disc.h5", "'points'", "runs"]),
+        ("table --name thresholds {disc} --output {out}", ["0 files given where one is needed"]),
+        ("table --name nothing {disc} --output {out}", ["--name", "nothing", "methods"]),
+    ],
+)
+def test_whatever_is_wrong_is_told_in_one_line(
+    step: Step,
+    folder: Path,
+    disc: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    words: list[str],
+) -> None:
+    """Before any work is done: nothing is written."""
+    places = {"folder": folder, "disc": disc, "out": folder / "out.h5"}
+    before = sorted(folder.rglob("*"))
+    assert step(*command.format(**places).split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    script = command.split()[0]
+    assert_one_line(captured.err, f"{script}.py: ", *(word.format(**places) for word in words))
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_an_error_of_the_code_is_no_bad_input() -> None:
+    """It keeps its traceback and ends with exit code 1."""
+    program = (
+        "from sparselimit import cli\n"
+        "def step(arguments):\n    raise KeyError('of the code')\n"
+        "cli.run(step, cli.Parser('test', computes=False))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--output", "x"],
+        env=os.environ | {"PYTHONPATH": str(STEPS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("KeyError: 'of the code'\n")
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with refused("--device cuda", "no CUDA GPU", "--device cpu"):
+        cli._choose_device("cuda", threads)
+    assert [cli._choose_device(asked, threads) for asked in ("auto", "cpu")] == ["cpu", "cpu"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [cli._choose_device(asked, threads) for asked in ("auto", "cuda")] == ["cuda", "cuda"]
+    assert cli._choose_device("cpu", threads) == "cpu"
+
+
+def test_arguments_reach_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+    before = torch.get_num_threads()
+    try:
+        for argv in (
+            ["--output", "a.h5"],
+            ["--output", "a.h5", "--device", "cpu", "--threads", "2"],
+        ):
+            monkeypatch.setattr(sys, "argv", ["step.py", *argv])
+            parser = cli.Parser("test")
+            parser.add_argument("--width", type=cli.positive, default=3)
+            cli.run(lambda arguments: seen.update(vars(arguments)), parser)
+            assert seen["output"] == Path("a.h5")
+            assert seen["device"] in ("cpu", "cuda")
+            assert torch.get_num_threads() == seen["threads"]
+            # What does not decide the result is no part of its provenance.
+            assert cli.options(parser.parse_args()) == {"width": 3}
+    finally:
+        torch.set_num_threads(before)
+    assert (seen["device"], seen["threads"]) == ("cpu", 2)
+
+
+@pytest.mark.parametrize("error", [InputError("told"), store.StoreError("told")])
+def test_an_input_error_is_told_without_traceback(
+    error: InputError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def step(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["step.py", "--output", "x"])
+    with pytest.raises(SystemExit) as end:
+        cli.run(step, cli.Parser("test", computes=False))
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "step.py: told\n"
+
+
+def test_progress_in_a_log_is_plain_lines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0, 21.0, 21.0, 30.0, 40.0])
+    monkeypatch.setattr("sparselimit.console.time.monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO), progress_bar("train", total=40, unit="step") as progress:
+        progress.update(10)
+        progress.update(11)
+        progress.update(19)
+    assert caplog.messages == [
+        "train: 21 of 40 steps, 21 s, 1 steps/s",
+        "train: 40 of 40 steps, 40 s, 1 steps/s",
+    ]
+
+
+# --- Whole runs ----------------------------------------------------------------------------------
+
+
+def test_from_data_to_the_tables_of_the_spiral(step: Step, folder: Path, disc: Path) -> None:
+    run = ("--data", disc, "--epochs", 2, "--batch-size", 32)
+    assert step("train_spiral", *run, "--width", 3, "--seeds", 2, "--output", folder / "d.h5") == 0
+    pruned = ("--targets", 12, 20, "--options", '{"prunings": 4}', "--protocol", "exact")
+    assert (
+        step("prune_spiral", *run, "--method", "imp", "--width", 3, *pruned,
+             "--schedules", "cosine", "constant", "--output", folder / "imp.h5") == 0
+    )  # fmt: skip
+    shards = []
+    for weights, shard, count in ((4, 0, 1), (7, 0, 2), (7, 1, 2)):
+        shards.append(folder / f"k{weights}-{shard}.h5")
+        place = ("--weights", weights, "--shard", shard, "--shards", count, "--starts", 2)
+        assert step("search_networks", *run, *place, "--output", shards[-1]) == 0
+    assert step("search_frontier", *shards, "--output", folder / "frontier.h5") == 0
+
+    dense = store.read(folder / "d.h5", "spiral-runs")
+    assert dense.table("runs")[["method", "target", "weights", "seed"]].to_numpy().tolist() == [
+        ["dense", 27, 27, 0],
+        ["dense", 27, 27, 1],
+    ]
+    imp = store.read(folder / "imp.h5", "spiral-runs")
+    assert imp.table("runs").weights.tolist() == [12, 12, 20, 20]
+    assert imp.table("runs").schedule.tolist() == ["cosine", "constant"] * 2
+    assert imp.config["options"] == {"prunings": 4}
+    assert "output" not in imp.config
+    frontier = store.read(folder / "frontier.h5", "frontier").table("by_weights")
+    assert frontier.weights.tolist() == [4, 7]
+    assert frontier.networks.tolist() == [totals(7)[4], totals(7)[7]]
+    assert frontier.runs.tolist() == [2 * totals(7)[4], 2 * totals(7)[7]]
+
+    for name, files in {
+        "methods": [folder / "d.h5", folder / "imp.h5"],
+        "frontier": [folder / "frontier.h5"],
+        "search_runs": shards,
+        "thresholds": [folder / "frontier.h5", folder / "d.h5", folder / "imp.h5"],
+    }.items():
+        path = folder / f"{name}.csv"
+        assert step("table", "--name", name, *files, "--output", path) == 0
+        assert len(pd.read_csv(path)) > 0
+        assert path.with_suffix(".html").read_text().startswith("<!DOCTYPE html>")
+    methods = pd.read_csv(folder / "methods.csv")
+    assert methods[["method", "target", "runs"]].to_numpy().tolist() == [
+        ["dense", 27, 2],
+        ["imp", 12, 2],
+        ["imp", 20, 2],
+    ]
+
+
+def test_equal_runs_have_equal_results(step: Step, folder: Path, disc: Path) -> None:
+    """Alone and in company: what a run is decides its result."""
+    run = ("--data", disc, "--epochs", 2, "--batch-size", 32, "--method", "snip", "--width", 3)
+    files = []
+    for i, targets in enumerate([(12, 20), (20,)]):
+        files.append(folder / f"snip-{i}.h5")
+        assert step("prune_spiral", *run, "--targets", *targets, "--output", files[-1]) == 0
+    both, alone = (store.read(path, "spiral-runs") for path in files)
+    np.testing.assert_array_equal(both.array("mask")[1:], alone.array("mask"))
+    np.testing.assert_allclose(
+        both.array("parameters")[1:], alone.array("parameters"), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_from_data_to_the_limits_of_a_network(step: Step, folder: Path) -> None:
+    data, network = folder / "digits.h5", folder / "net.h5"
+    assert step("data_digits", "--output", data) == 0
+    trained = ("--hidden", 4, "--epochs", 2, "--l1", 1e-4)
+    assert step("train_network", "--data", data, *trained, "--output", network) == 0
+    inputs = ("--data", data, "--network", network)
+    assert step("sweep_network", *inputs, "--ratios", 5, "--output", folder / "sweep.h5") == 0
+    spectra = [folder / f"net-{operator}.h5" for operator in ("hessian", "ggn")]
+    for operator, path in zip(("hessian", "ggn"), spectra, strict=True):
+        size = ("--operator", operator, "--probes", 1, "--steps", 8)
+        assert step("spectrum", *inputs, *size, "--output", path) == 0
+    files = ("--network", network, "--spectra", *spectra, "--sweep", folder / "sweep.h5")
+    assert step("bounds", *files, "--tolerances", 0.1, "--output", folder / "net-bounds.h5") == 0
+
+    bounds = store.read(folder / "net-bounds.h5", "bounds")
+    assert set(bounds.table("bounds").operator) == {"hessian", "ggn"}
+    assert json.loads(str(bounds.attributes["config"]))["tolerances"] == [0.1]
+    for name, file in (("networks", network), ("spectra", spectra[1]), ("sweeps", "sweep.h5")):
+        assert step("table", "--name", name, folder / file, "--output", folder / f"{name}.csv") == 0
+    table = pd.read_csv(folder / "networks.csv").iloc[0]
+    assert (table.network, table.sizes, table.prunable) == ("net", "64-4-10", 64 * 4 + 4 * 10)
+    assert pd.read_csv(folder / "sweeps.csv").removed.tolist() == [0, 59, 118, 178, 237]

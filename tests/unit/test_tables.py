@@ -1,0 +1,259 @@
+"""The tables of the report, against numbers worked out by hand."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sparselimit import tables
+from sparselimit.kinds import KINDS
+from sparselimit.store import Stored
+from tests.unit.refusals import refused
+
+
+def stored(kind: str, path: str, content: dict[str, Any], **config: object) -> Stored:
+    return Stored(Path(path), content, {"kind": kind, "config": json.dumps(config)})
+
+
+def runs_file(method: str, width: int, runs: list[dict[str, Any]]) -> Stored:
+    """Runs of one method at one width; what is not given is as in a run that found nothing."""
+    default = {
+        "method": method,
+        "target": 20,
+        "learning_rate": 0.05,
+        "schedule": "cosine",
+        "seed": 0,
+        "steps": 100,
+        "weights": 20,
+        "effective_weights": 18,
+        "paths": 4.0,
+        "accuracy": 0.5,
+        "loss": 0.7,
+        "diverged_at": -1,
+    }
+    content = {
+        "sizes": np.array([2, width, width, width, 1]),
+        "runs": pd.DataFrame([default | run for run in runs]),
+    }
+    return stored("spiral-runs", f"{method}-w{width}.h5", content)
+
+
+def frontier_file(best: dict[int, float]) -> Stored:
+    table = pd.DataFrame({"weights": best.keys(), "accuracy": best.values()})
+    return stored("frontier", "frontier.h5", {"by_weights": table.assign(steps=1000.0, networks=5)})
+
+
+def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")
+
+
+def test_methods() -> None:
+    imp = [
+        {"accuracy": 0.9, "weights": 20, "effective_weights": 20, "paths": 9.0},
+        {"accuracy": 0.6, "weights": 20, "effective_weights": 10, "paths": 1.0, "seed": 1},
+        {"accuracy": 0.5, "weights": 18, "effective_weights": 0, "paths": 0.0, "diverged_at": 50},
+        {"accuracy": 0.8, "weights": 20, "effective_weights": 16, "paths": 2.0, "seed": 2},
+        {"accuracy": 1.0, "target": 24, "weights": 24},
+    ]
+    table = tables.methods([runs_file("imp", 3, imp), runs_file("imp", 4, [{}])])
+    assert records(table)[0] == {
+        "method": "imp",
+        "width": 3,
+        "target": 20,
+        "runs": 4,
+        "steps": 400,
+        "weights": 20.0,
+        "effective_weights": 13.0,
+        "connected": 0.75,
+        "accuracy_median": 0.7,
+        "accuracy_low": 0.5,
+        "accuracy_high": 0.9,
+        "diverged": 1,
+    }
+    assert table[["width", "target", "runs"]].to_numpy().tolist() == [
+        [3, 20, 4],
+        [3, 24, 1],
+        [4, 20, 1],
+    ]
+
+
+def test_search_runs() -> None:
+    def shard(weights: int, accuracy: list[float]) -> Stored:
+        runs = pd.DataFrame({"accuracy": accuracy})
+        return stored("search-shard", f"k{weights}.h5", {"runs": runs}, weights=weights)
+
+    files = [shard(8, [0.5, 0.6]), shard(4, [0.5]), shard(8, [0.7, 0.8, 0.9])]
+    table = tables.search_runs(files)
+    assert table.weights.tolist() == [4, 8]
+    assert table.runs.tolist() == [1, 5]
+    assert table[["q50", "q90", "q99", "best"]].iloc[0].tolist() == [0.5] * 4
+    assert table[["q50", "q90", "q99", "best"]].iloc[1].tolist() == pytest.approx(
+        [0.7, 0.86, 0.896, 0.9]
+    )
+
+
+def test_thresholds() -> None:
+    """Fewest weights that were kept, not asked for; at any width; missing where not reached."""
+    files = [
+        frontier_file({4: 0.5, 8: 0.81, 9: 0.8, 12: 0.96}),
+        runs_file("imp", 3, [{"accuracy": 0.9, "weights": 19}, {"accuracy": 0.99, "weights": 25}]),
+        runs_file("imp", 4, [{"accuracy": 0.85, "weights": 16}]),
+        runs_file("snip", 3, [{"accuracy": 0.7}]),
+    ]
+    table = tables.thresholds(files)
+    assert list(table.columns) == ["accuracy", "source", "weights", "steps", "best_accuracy"]
+    fewest = table.pivot_table(index="source", columns="accuracy", values="weights", dropna=False)
+    assert list(fewest.columns) == list(tables.ACCURACIES)
+    expected = {
+        "imp": [16, 19, 25, 25, None],
+        "search": [8, 12, 12, None, None],
+        "snip": [None] * 5,
+    }
+    for source, weights in expected.items():
+        found = table[table.source == source].sort_values("accuracy")
+        assert [None if pd.isna(w) else w for w in found.weights] == weights
+    totals = table.groupby("source")[["steps", "best_accuracy"]].first()
+    assert list(totals.loc["imp"]) == [300, 0.99]
+    assert list(totals.loc["search"]) == [4000, 0.96]
+    assert list(totals.loc["snip"]) == [100, 0.7]
+
+
+def test_networks() -> None:
+    history = pd.DataFrame(
+        {
+            "epoch": [0, 1],
+            "fit_loss": [2.0, 0.1],
+            "fit_accuracy": [0.2, 0.9],
+            "validation_accuracy": [0.1, 0.8],
+        }
+    )
+    content = {
+        "sizes": np.array([2, 1, 1]),
+        "parameters": np.array([0.5, -1e-4, 0.002, 0.0, 1e-5]),
+        "prunable": np.array([True, True, True, True, False]),
+        "history": history,
+    }
+    (row,) = records(tables.networks([stored("network", "a/dense.h5", content, l1=0.5)]))
+    assert row == {
+        "network": "dense",
+        "sizes": "2-1-1",
+        "parameters": 5,
+        "prunable": 4,
+        "l1": 0.5,
+        "below_1e-3": 0.5,
+        "fit_loss": 0.1,
+        "fit_accuracy": 0.9,
+        "validation_accuracy": 0.8,
+    }
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sweeps", "sweep"), ("bounds", "bounds")])
+def test_tables_of_several_networks_name_each(name: str, kind: str) -> None:
+    one, two = pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [3]})
+    files = [stored(kind, "x/dense.h5", {kind: one}), stored(kind, "x/sparse.h5", {kind: two})]
+    table = tables.TABLES[name](files)
+    assert records(table) == [
+        {"a": 1, "network": "dense"},
+        {"a": 2, "network": "dense"},
+        {"a": 3, "network": "sparse"},
+    ]
+    assert table.index.tolist() == [0, 1, 2]
+
+
+def test_spectra() -> None:
+    """One probe, of a matrix with the eigenvalues 1 and 5 in equal shares."""
+    content = {
+        "alpha": np.array([[3.0, 3.0, 0.0]]),
+        "beta": np.array([[2.0, 0.0, 0.0]]),
+        "steps": np.array([2]),
+    }
+    table = tables.spectra([stored("spectrum", "x/dense-ggn.h5", content, operator="ggn")])
+    assert set(table.network) == {"dense"}
+    assert set(table.operator) == {"ggn"}
+    x, density = table.eigenvalue.to_numpy(), table.density.to_numpy()
+    assert np.trapezoid(density, x) == pytest.approx(1, rel=1e-3)
+    for peak in (1.0, 5.0):
+        near = abs(x - peak) < 0.2
+        assert np.trapezoid(density[near], x[near]) == pytest.approx(0.5, rel=1e-3)
+        assert x[near][density[near].argmax()] == pytest.approx(peak, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "part"),
+    [("frontier", "frontier", "by_weights"), ("geometry", "geometry", "geometry")],
+)
+def test_tables_of_a_single_file(name: str, kind: str, part: str) -> None:
+    content = pd.DataFrame({"a": [1, 2]})
+    file = stored(kind, "x/file.h5", {part: content})
+    pd.testing.assert_frame_equal(tables.TABLES[name]([file]), content)
+    for wrong in ([], [file, file]):
+        with refused(f"{len(wrong)} files given where one is needed"):
+            tables.TABLES[name](wrong)
+
+
+def test_files_that_a_table_is_not_made_from_are_refused() -> None:
+    frontier, runs = frontier_file({4: 0.5}), runs_file("imp", 3, [{}])
+    for name in set(tables.TABLES) - {"frontier", "thresholds"}:
+        with refused("frontier.h5", "'frontier'", "has no"):
+            tables.TABLES[name]([frontier])
+    with refused("imp-w3.h5", "'spiral-runs'", "has no"):
+        tables.frontier([runs])
+    with refused("0 files given where one is needed"):
+        tables.thresholds([runs])
+
+
+def test_every_table_names_kinds_that_there_are() -> None:
+    for name, function in tables.TABLES.items():
+        assert function.__name__ == name
+        first_line = (function.__doc__ or "").splitlines()[0]
+        named = first_line.removeprefix("From `").split("`:")[0].split("` and `")
+        assert set(named) <= set(KINDS), name
+
+
+# --- HTML ----------------------------------------------------------------------------------------
+
+
+class Cells(HTMLParser):
+    """The texts of a page's table, row by row, and its title."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.title, self.inside = "", ""
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.inside = tag
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_data(self, data: str) -> None:
+        if self.inside in ("td", "th"):
+            self.rows[-1].append(data)
+        elif self.inside == "title":
+            self.title += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+
+def test_pages_show_rounded_numbers_and_gaps() -> None:
+    table = pd.DataFrame(
+        {
+            "name": ["a<b", "c"],
+            "share": [0.123456, np.nan],
+            "large": [123456.0, 1e-9],
+            "count": pd.array([7, None], dtype="Int64"),
+        }
+    )
+    cells = Cells()
+    cells.feed(tables.as_html("search_runs", table))
+    assert cells.title == "search runs"
+    assert cells.rows == [
+        ["name", "share", "large", "count"],
+        ["a<b", "0.1235", "1.235e+05", "7"],
+        ["c", "–", "1e-09", "–"],
+    ]
