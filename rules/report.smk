@@ -11,41 +11,62 @@ SPECTRUM_FILES = [
 SPIRAL = "1 The Cubist Spiral"
 LIMITS = "2 Limits of trained networks"
 
-# name: section of the report, files that the table is made from
+# name: section of the report, title, files that the table is made from
 TABLES = {
-    "thresholds": (SPIRAL, ["results/search/frontier.h5", *DENSE_RUNS, *PRUNED_RUNS]),
-    "frontier": (SPIRAL, ["results/search/frontier.h5"]),
-    "search_runs": (SPIRAL, SEARCH_SHARDS),
-    "methods": (SPIRAL, [*DENSE_RUNS, *PRUNED_RUNS]),
-    "networks": (LIMITS, NETWORK_FILES["train/networks"]),
-    "bounds": (LIMITS, NETWORK_FILES["bounds"]),
-    "sweeps": (LIMITS, NETWORK_FILES["sweep"]),
-    "spectra": (LIMITS, SPECTRUM_FILES),
-    "geometry": (LIMITS, ["results/geometry.h5"]),
+    "thresholds": (
+        SPIRAL,
+        "Fewest weights for each accuracy",
+        ["results/search/frontier.h5", *DENSE_RUNS, *PRUNED_RUNS],
+    ),
+    "frontier": (SPIRAL, "The search, by weights", ["results/search/frontier.h5"]),
+    "search_runs": (SPIRAL, "All runs of the search", SEARCH_SHARDS),
+    "methods": (SPIRAL, "What each method reached", [*DENSE_RUNS, *PRUNED_RUNS]),
+    "networks": (LIMITS, "The networks", NETWORK_FILES["train/networks"]),
+    "bounds": (LIMITS, "Predicted and measured limits", NETWORK_FILES["bounds"]),
+    "sweeps": (LIMITS, "One-shot pruning", NETWORK_FILES["sweep"]),
+    "spectra": (LIMITS, "Eigenvalue densities", SPECTRUM_FILES),
+    "geometry": (LIMITS, "Width formulas and Monte Carlo", ["results/geometry.h5"]),
 }
 
-# name: section of the report, tables and result files that the figure shows
+# name: section of the report, title, tables and result files that the figure shows
 FIGURES = {
-    "frontier": (SPIRAL, ["tables/frontier.csv", "tables/methods.csv"]),
-    "search": (SPIRAL, ["tables/frontier.csv", "tables/search_runs.csv"]),
+    "frontier": (
+        SPIRAL,
+        "How sparse can it be?",
+        ["tables/frontier.csv", "tables/methods.csv"],
+    ),
     "sparsest": (
         SPIRAL,
+        "The sparsest networks",
         ["tables/frontier.csv", "search/frontier.h5", "data/spiral.h5"],
     ),
-    "widths": (SPIRAL, ["tables/methods.csv"]),
-    "connectivity": (SPIRAL, ["tables/methods.csv"]),
-    "spiral": (SPIRAL, ["data/spiral.h5"]),
-    "limits": (LIMITS, ["tables/sweeps.csv", "tables/bounds.csv"]),
-    "predictions": (LIMITS, ["tables/bounds.csv"]),
-    "spectra": (LIMITS, ["tables/spectra.csv"]),
-    "geometry": (LIMITS, ["tables/geometry.csv"]),
+    "search": (
+        SPIRAL,
+        "The search",
+        ["tables/frontier.csv", "tables/search_runs.csv"],
+    ),
+    "widths": (SPIRAL, "Methods, by width", ["tables/methods.csv"]),
+    "connectivity": (
+        SPIRAL,
+        "Connectivity of pruned networks",
+        ["tables/methods.csv"],
+    ),
+    "spiral": (SPIRAL, "The task", ["data/spiral.h5"]),
+    "limits": (
+        LIMITS,
+        "Limits and one-shot pruning",
+        ["tables/sweeps.csv", "tables/bounds.csv"],
+    ),
+    "predictions": (LIMITS, "Predicted and measured", ["tables/bounds.csv"]),
+    "spectra": (LIMITS, "Spectra", ["tables/spectra.csv"]),
+    "geometry": (LIMITS, "Are the formulas right?", ["tables/geometry.csv"]),
 }
 
 TABLE_FILES = [f"results/tables/{name}.csv" for name in TABLES]
 FIGURE_FILES = [f"results/figures/{name}.svg" for name in FIGURES]
 
 
-for name, (section, files) in TABLES.items():
+for place, (name, (section, title, files)) in enumerate(TABLES.items(), start=1):
 
     rule:
         name:
@@ -61,7 +82,7 @@ for name, (section, files) in TABLES.items():
                 caption=f"../report/tables/{name}.rst",
                 category=section,
                 subcategory="Tables",
-                labels={"name": name.replace("_", " ")},
+                labels={"table": f"{place}. {title}"},
             ),
         log:
             f"logs/table-{name}.log",
@@ -81,7 +102,7 @@ for name, (section, files) in TABLES.items():
             "> {log} 2>&1"
 
 
-for name, (section, files) in FIGURES.items():
+for place, (name, (section, title, files)) in enumerate(FIGURES.items(), start=1):
 
     rule:
         name:
@@ -96,7 +117,7 @@ for name, (section, files) in FIGURES.items():
                 caption=f"../report/figures/{name}.rst",
                 category=section,
                 subcategory="Figures",
-                labels={"name": name.replace("_", " ")},
+                labels={"figure": f"{place}. {title}"},
             ),
         log:
             f"logs/figure-{name}.log",

@@ -1,0 +1,111 @@
+"""The report in a real browser: headless Chromium opens it, and every figure and table in it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import Workflow
+
+webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.remote.webdriver import WebDriver  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="needs Chromium (Debian: chromium chromium-driver)"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    """A headless Chromium that reaches no network."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--proxy-server=127.0.0.1:9",
+        "--window-size=1400,900",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def _open(browser: WebDriver, report: Path, *path: str) -> None:
+    """Open the report and follow links by their text."""
+    browser.get("about:blank")
+    browser.get(report.as_uri())
+    for text in path:
+        link = f"//a[normalize-space(.)='{text}'] | //button[normalize-space(.)='{text}']"
+        WebDriverWait(browser, 20).until(lambda b, link=link: b.find_elements(By.XPATH, link))
+        browser.find_elements(By.XPATH, link)[-1].click()
+
+
+def _entries(browser: WebDriver) -> list[str]:
+    """Names of the results listed."""
+    rows = "//table//tbody/tr/td[1]"
+    WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.XPATH, rows))
+    return [cell.text for cell in browser.find_elements(By.XPATH, rows)]
+
+
+def _show(browser: WebDriver, entry: str) -> None:
+    row = f'//tr[td[normalize-space(.)="{entry}"]]//a[@iconname="eye"]'
+    browser.find_element(By.XPATH, row).click()
+
+
+def test_the_first_page_states_the_question(browser: WebDriver, finished: Workflow) -> None:
+    _open(browser, finished.folder / "report.html")
+    WebDriverWait(browser, 20).until(lambda b: "How sparse" in b.page_source)
+    assert "every sparse network with 4 to 8 weights" in browser.page_source.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("section", "figures"), [("1 The Cubist Spiral", 6), ("2 Limits of trained networks", 4)]
+)
+def test_every_figure_is_shown(
+    browser: WebDriver, finished: Workflow, section: str, figures: int
+) -> None:
+    report = finished.folder / "report.html"
+    _open(browser, report, section, "Figures")
+    entries = _entries(browser)
+    assert len(entries) == figures
+    for entry in entries:
+        _open(browser, report, section, "Figures")
+        _entries(browser)
+        _show(browser, entry)
+        shown = "return [...document.images].some(i => i.naturalWidth > 300 && i.width > 300)"
+        WebDriverWait(browser, 20).until(lambda b: b.execute_script(shown))
+
+
+@pytest.mark.parametrize(
+    ("section", "tables"), [("1 The Cubist Spiral", 4), ("2 Limits of trained networks", 5)]
+)
+def test_every_table_is_listed(
+    browser: WebDriver, finished: Workflow, section: str, tables: int
+) -> None:
+    _open(browser, finished.folder / "report.html", section, "Tables")
+    assert len(_entries(browser)) == tables
+
+
+def test_no_errors_and_no_requests(browser: WebDriver, finished: Workflow) -> None:
+    """The console is free of errors; a request to the network would have failed and shown there."""
+    _open(browser, finished.folder / "report.html", "1 The Cubist Spiral")
+    severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert severe == []
