@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,15 @@ def test_points_lie_evenly_on_their_segments(spiral_data: Dataset) -> None:
             np.testing.assert_allclose(raw[start : start + n], expected, atol=1e-4)
             start += n
     assert start == len(raw)
+
+
+def test_points_are_spaced_as_torch_spaces_them() -> None:
+    """To the last bit, but for the odd one where torch was built for another processor."""
+    for n in datasets.spiral_segment_counts(datasets.spiral_arms()).ravel().tolist():
+        found = datasets._segment(np.zeros(2), np.ones(2), n)[:, 0]
+        expected = torch.linspace(0, 1, n).double().numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2**-23)
+        assert (found == expected).mean() > 0.99
 
 
 def test_the_spiral_has_a_single_split_and_no_randomness(spiral_data: Dataset) -> None:

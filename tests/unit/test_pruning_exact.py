@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.state import Event, State
+from sparselimit.ensemble.train import batch_order
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import imp, registry, snip
 from sparselimit.pruning.problem import Problem
@@ -170,6 +171,20 @@ def test_imp_counts_exactly_where_magnitudes_tie(value: float) -> None:
         assert masks[-1][0].tolist() == [True] * 15 + [False] * 29
 
 
+def test_imp_does_not_exchange_kept_weights_that_became_zero() -> None:
+    pruned = problem(MLP.spiral(4), [15, 20], steps=50)
+    state = state_of(pruned)
+    (event,) = imp.events(pruned, prunings=4)
+    first, *others = event.steps
+    event.act(state, first)
+    kept = state.mask[:, : pruned.network.n_weights]
+    assert not kept[:, :15].all()
+    state.parameters[:] = 0
+    (*_, last) = masks_after(Event(others, event.act), state)
+    assert (last <= kept).all()
+    assert last.sum(dim=1).tolist() == [15, 20]
+
+
 def test_imp_needs_two_prunings_and_two_steps() -> None:
     with refused("imp", "1 prunings", "at least 2"):
         imp.events(problem(MLP.spiral(3), [10], steps=50), prunings=1)
@@ -208,6 +223,19 @@ def test_snip_scores_are_those_of_autograd(batches: int) -> None:
         (slope,) = torch.autograd.grad(binary_cross_entropy_with_logits(logits[:, 0], y), member)
         expected = (slope * member).abs()[: network.n_weights].float()
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_batches_before_training_are_those_of_no_epoch() -> None:
+    """Of the member's own order, and disjoint."""
+    pruned = problem(MLP.spiral(3), [10])
+    drawn = {seed: pruned.batches(seed, 3) for seed in (0, 1)}
+    for seed, batches in drawn.items():
+        assert batches.shape == (3, 16)
+        assert len(batches.unique()) == 48
+        for epoch in range(3):
+            assert batches.tolist() != batch_order(64, 16, seed, epoch)[:3].tolist()
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(pruned.batches(0, 1), drawn[0][:1])
 
 
 def test_snip_keeps_the_most_salient() -> None:

@@ -70,6 +70,11 @@ def _show(browser: WebDriver, entry: str) -> None:
     browser.find_element(By.XPATH, row).click()
 
 
+def _shows_a_picture(browser: WebDriver) -> bool:
+    script = "return [...document.images].some(i => i.naturalWidth > 300 && i.width > 300)"
+    return bool(browser.execute_script(script))
+
+
 def test_the_first_page_states_the_question(browser: WebDriver, finished: Workflow) -> None:
     _open(browser, finished.folder / "report.html")
     WebDriverWait(browser, 20).until(lambda b: "How sparse" in b.page_source)
@@ -90,8 +95,7 @@ def test_every_figure_is_shown(
         _open(browser, report, section, "Figures")
         _entries(browser)
         _show(browser, entry)
-        shown = "return [...document.images].some(i => i.naturalWidth > 300 && i.width > 300)"
-        WebDriverWait(browser, 20).until(lambda b: b.execute_script(shown))
+        WebDriverWait(browser, 20).until(_shows_a_picture)
 
 
 @pytest.mark.parametrize(

@@ -95,13 +95,14 @@ class Panel:
 
 
 def panel_grid(
-    n: int, height: float = 4.2, parts: Sequence[float] = (1,)
+    n: int, *, abreast: int = 4, height: float = 4.2, parts: Sequence[float] = (1,)
 ) -> tuple[Figure, list[Panel]]:
     """A figure with n panels, each of axes whose heights are to each other as `parts`.
 
-    A panel is about `height` cm high where there are several rows of them.
+    At most `abreast` panels stand side by side; one is about `height` cm high where there are
+    several rows of them.
     """
-    rows = math.ceil(n / 4)
+    rows = math.ceil(n / abreast)
     columns = math.ceil(n / rows)
     figure = new_figure(DOUBLE, min(rows * height + 3.5, TALLEST))
     grid = figure.add_gridspec(rows * len(parts), columns, height_ratios=[*parts] * rows)

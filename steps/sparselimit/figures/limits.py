@@ -87,7 +87,7 @@ def limits(*, sweeps: pd.DataFrame, bounds: pd.DataFrame) -> Figure:
     if sweeps.empty:
         return placeholder(_NO_NETWORKS)
     names = sweeps.network.unique()
-    figure, panels = panel_grid(len(names), height=6, parts=(3, 2))
+    figure, panels = panel_grid(len(names), abreast=3, height=6, parts=(3, 2))
     marks: dict[str, Line2D] = {}
     for panel, name in zip(panels, names, strict=True):
         rise = figure.add_subplot(panel.parts[0])

@@ -7,7 +7,6 @@ tables (data frames with at least the columns of `COLUMNS`) and arrays.
 import importlib
 import inspect
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -68,7 +67,3 @@ def draw(name: str, **given: pd.DataFrame | np.ndarray) -> Figure:
         if lacking:
             raise InputError(f"figure {name}: table {part} lacks {', '.join(lacking)}")
     return function(**given)
-
-
-# Each figure as a function of what it is drawn from.
-FIGURES: dict[str, Callable[..., Figure]] = {name: partial(draw, name) for name in MODULES}
