@@ -26,7 +26,7 @@ def main(arguments: Namespace) -> None:
         spiral.Grid.of(arguments, arguments.targets),
         spiral.read_points(arguments.data),
         protocol=arguments.protocol,
-        device=arguments.device,
+        **spiral.engine(arguments),
     )
     store.write(
         arguments.output,

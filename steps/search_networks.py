@@ -27,7 +27,7 @@ def main(arguments: Namespace) -> None:
         Plan.of([arguments.schedule], arguments.epochs, arguments.batch_size),
         arguments.learning_rate,
         protocol=arguments.protocol,
-        device=arguments.device,
+        **spiral.engine(arguments),
     )
     number = arguments.shard + arguments.shards * np.arange(len(networks.mask))
     table = pd.DataFrame(networks.widths, columns=["d1", "d2", "d3"])
@@ -59,4 +59,5 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=cli.positive, default=50)
     parser.add_argument("--batch-size", type=cli.positive, default=128)
     parser.add_argument("--protocol", choices=PROTOCOLS, default="exact")
+    spiral.add_engine_arguments(parser)
     cli.run(main, parser)

@@ -21,7 +21,7 @@ def main(arguments: Namespace) -> None:
         spiral.read_points(arguments.data),
         parameters,
         dense,
-        device=arguments.device,
+        **spiral.engine(arguments),
     )
     store.write(
         arguments.output,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from sparselimit import cli, store
+from sparselimit.ensemble import backends
 from sparselimit.ensemble.members import SCHEDULES, Members, Plan, Points
 from sparselimit.ensemble.state import Event
-from sparselimit.ensemble.train import train
+from sparselimit.ensemble.train import Engine, train
 from sparselimit.networks.mlp import MLP, initial_parameters
 from sparselimit.seeds import generator
 from sparselimit.sparsity.connectivity import effective_mask, path_count
@@ -64,6 +66,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seeds", type=cli.positive, default=1, help="initial networks")
     parser.add_argument("--epochs", type=cli.positive, default=50)
     parser.add_argument("--batch-size", type=cli.positive, default=128)
+    add_engine_arguments(parser)
+
+
+def add_engine_arguments(parser: ArgumentParser) -> None:
+    """The argument that chooses how ensembles are trained."""
+    parser.add_argument(
+        "--backend", choices=backends.NAMES, default="auto", help="what trains the ensemble"
+    )
+
+
+def engine(arguments: Namespace) -> Engine:
+    """How an ensemble is trained: where, by what, and with a checkpoint beside the output."""
+    output: Path = arguments.output
+    return {
+        "device": arguments.device,
+        "backend": arguments.backend,
+        "checkpoint": output.with_name(output.name + ".checkpoint"),
+    }
 
 
 def read_points(path: Path) -> Points:
@@ -92,8 +112,7 @@ def train_runs(
     parameters: Tensor,
     weight_mask: Tensor,
     events: Sequence[Event] = (),
-    *,
-    device: str,
+    **engine: Unpack[Engine],
 ) -> dict[str, np.ndarray | pd.DataFrame]:
     """Train all runs of a grid; returns the content of a `spiral-runs` file.
 
@@ -108,7 +127,7 @@ def train_runs(
         schedule=torch.tensor([grid.schedules.index(name) for name in runs.schedule]),
         order_seed=torch.tensor(runs.seed.to_numpy()),
     )
-    trained = train(members, points, grid.plan, events, device=device)
+    trained = train(members, points, grid.plan, events, **engine)
     mask = trained.mask[:, : network.n_weights]
     table = runs.assign(
         steps=grid.epochs * grid.plan.steps_per_epoch(len(points.x)),

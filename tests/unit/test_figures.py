@@ -121,6 +121,7 @@ def networks_arrays(n: int) -> Given:
     third[:, 0] = (1, -1)
     last[:, 0, 0] = 1
     mask = parameters[:, : frame.n_weights] != 0
+    parameters[:, : frame.n_weights][~mask] = 5  # of no effect
     return {"sizes": np.array(frame.sizes), "mask": mask, "parameters": parameters}
 
 

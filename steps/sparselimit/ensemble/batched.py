@@ -33,7 +33,7 @@ def gradients(network: MLP, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """
     weights = network.weights(parameters)
     *hidden, logits = activations(network, parameters, x)
-    error = (torch.sigmoid(logits) - y) / len(x)
+    error = logits.sigmoid_().sub_(y).div_(len(x))
     by_weight: list[Tensor] = []
     by_bias: list[Tensor] = []
     for layer in range(network.n_layers - 1, 0, -1):
@@ -41,7 +41,8 @@ def gradients(network: MLP, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
         by_weight.append(torch.bmm(error, below.transpose(1, 2)).flatten(1))
         by_bias.append(error.sum(dim=2))
         back = torch.bmm(weights[layer].transpose(1, 2), error)
-        error = torch.ops.aten.threshold_backward(back, below, 0)
+        # In place: fresh memory for every batch costs more than the arithmetic.
+        error = torch.ops.aten.threshold_backward.grad_input(back, below, 0, grad_input=back)
     by_weight.append((error.reshape(-1, len(x)) @ x).view(len(parameters), -1))
     by_bias.append(error.sum(dim=2))
     return torch.cat([*reversed(by_weight), *reversed(by_bias)], dim=1)

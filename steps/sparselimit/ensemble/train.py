@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -24,6 +24,14 @@ from sparselimit.seeds import generator
 # registers, and a chunk is only as small as frequent checkpoints ask.
 CHUNK_BYTES = {"batched": 16 << 20, "fused": 256 << 20}
 CHECKPOINT_SECONDS = 300.0
+
+
+class Engine(TypedDict, total=False):
+    """How `train` does its work, apart from what it trains."""
+
+    device: str
+    backend: str
+    checkpoint: Path | None
 
 
 @dataclass(frozen=True)

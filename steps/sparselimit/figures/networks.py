@@ -69,13 +69,14 @@ def sparsest(
     chosen = _spread(len(frontier))
     figure = new_figure(DOUBLE, 9, equal_aspect=True)
     graphs, planes = figure.subplots(2, len(chosen), squeeze=False)
-    regions = _classes_on_grid(network, parameters[chosen], x)
+    masked = parameters.copy()
+    masked[:, : network.n_weights][~mask] = 0
+    regions = _classes_on_grid(network, masked[chosen], x)
     for i, graph, plane, region in zip(chosen, graphs, planes, regions, strict=True):
         row = frontier.iloc[i]
         graph.set_title(f"{row.weights:,.0f} weights: {100 * row.accuracy:.2f} %")
         inner = (int(row[d]) for d in ("d1", "d2", "d3"))
-        masked = np.where(mask[i], parameters[i, : network.n_weights], 0)
-        _draw_graph(graph, _crop(network.weights(masked), (2, *inner, 1)))
+        _draw_graph(graph, _crop(network.weights(masked[i]), (2, *inner, 1)))
         _draw_region(plane, region, x, y)
         plane.set_xlabel("$x_1$")
         plane.tick_params(labelleft=i == 0)

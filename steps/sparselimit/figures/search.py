@@ -104,7 +104,7 @@ def search(*, frontier: pd.DataFrame, search_runs: pd.DataFrame) -> Figure:
     for name, color, marker in (("runs", GREY, "s"), ("networks", BLACK, "o")):
         tried.plot(frontier.weights, frontier[name], color=color, marker=marker, label=name)
     fewest, most = frontier.networks.min(), frontier.runs.max()
-    decades = 10 ** (np.floor(np.log10([fewest, most])) + np.array([0, 1]))
+    decades = 10 ** (np.floor(np.log10([fewest, most])) + np.array([-0.2, 1]))
     tried.set(yscale="log", ylabel="number tried", ylim=decades)
     tried.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     tried.tick_params(labelbottom=False)

@@ -1,10 +1,13 @@
 """Prune by one method over a grid of targets and training settings."""
 
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 import torch
 
 from sparselimit.ensemble.members import Points
+from sparselimit.ensemble.train import Engine
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning.problem import Problem
@@ -20,7 +23,7 @@ def prune_and_train(
     points: Points,
     *,
     protocol: str = "exact",
-    device: str = "cpu",
+    **engine: Unpack[Engine],
 ) -> dict[str, np.ndarray | pd.DataFrame]:
     """All runs of one method at one shape; the content of a `spiral-runs` file.
 
@@ -44,4 +47,4 @@ def prune_and_train(
         protocol,
     )
     parameters, weight_mask, events = apply(method, problem, options)
-    return train_runs(network, grid, runs, points, parameters, weight_mask, events, device=device)
+    return train_runs(network, grid, runs, points, parameters, weight_mask, events, **engine)

@@ -1,13 +1,14 @@
 """Exhaustive search: train every sparse network of k weights from many starts."""
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 
 from sparselimit.ensemble.members import Members, Plan, Points
-from sparselimit.ensemble.train import Trained, train
+from sparselimit.ensemble.train import Engine, Trained, train
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, initial_parameters, positions
 from sparselimit.search.enumeration import sparse_networks
@@ -84,7 +85,7 @@ def train_all(
     learning_rate: float,
     *,
     protocol: str = "exact",
-    device: str = "cpu",
+    **engine: Unpack[Engine],
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Train every network from every start.
 
@@ -104,7 +105,7 @@ def train_all(
         with_biases(networks.frame, mask),
         learning_rate=learning_rate,
     )
-    trained = train(members, points, plan, device=device, label="search")
+    trained = train(members, points, plan, label="search", **engine)
     runs = runs.assign(
         steps=plan.epochs * plan.steps_per_epoch(len(points.x)),
         accuracy=trained.accuracy.numpy(),

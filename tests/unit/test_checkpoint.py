@@ -1,0 +1,149 @@
+"""A run that is stopped goes on from its checkpoint to the same numbers; observers look on."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparselimit.ensemble import train as engine
+from sparselimit.ensemble.checkpoint import Stopped
+from sparselimit.ensemble.members import Members, Plan, Points
+from sparselimit.ensemble.observers import Best, Snapshots, Trace
+from sparselimit.ensemble.state import Event, State
+from sparselimit.errors import InputError
+from sparselimit.networks.mlp import MLP, initial_parameters
+from sparselimit.seeds import generator
+
+NETWORK = MLP((2, 4, 3, 1))
+EPOCHS, STEPS = 6, 5
+
+
+def _points() -> Points:
+    x = torch.tensor(generator("points").standard_normal((STEPS * 16 + 3, 2)), dtype=torch.float32)
+    return Points(x, (x[:, 0] * x[:, 1] > 0).float())
+
+
+def _members(n: int = 7) -> Members:
+    drawn = [torch.tensor(initial_parameters(NETWORK, generator("init", i))) for i in range(n)]
+    seeds = [i % 2 for i in range(n)]
+    return Members.of(NETWORK, torch.stack(drawn).float(), learning_rate=0.1, order_seed=seeds)
+
+
+def _halve(state: State, _step: int) -> None:
+    """An event with an effect that is not undone: it keeps the larger half of the weights."""
+    weights = state.parameters[:, : NETWORK.n_weights].abs()
+    kept = weights >= weights.median(dim=1, keepdim=True).values
+    biases = state.mask[:, NETWORK.n_weights :]
+    state.set_mask(state.mask & torch.cat([kept, torch.ones_like(biases)], dim=1))
+
+
+def _train(
+    members: Members, events: list[Event], path: Path | None, backend: str
+) -> engine.Trained:
+    plan = Plan.of(["cosine"], EPOCHS, batch_size=16)
+    return engine.train(members, _points(), plan, events, backend=backend, checkpoint=path)
+
+
+def _stop_at(step: int) -> Event:
+    return Event([step], lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@pytest.mark.parametrize("backend", ["batched", "fused"])
+@pytest.mark.parametrize("first_visit", [True, False])
+def test_a_stopped_run_goes_on_to_the_same_numbers(
+    tmp_path: Path, backend: str, first_visit: bool
+) -> None:
+    """Stopped in the first or the second chunk (one chunk for each order seed)."""
+    members, path = _members(), tmp_path / "run.checkpoint"
+    whole_trace = Trace.of(len(members), _points(), [0, 12, EPOCHS * STEPS])
+    halving = Event([17], _halve)
+    # The event that stops is part of the run's identity: in the whole run it only passes by.
+    whole = _train(
+        members, [halving, whole_trace.event, Event([13], lambda *_: None)], None, backend
+    )
+
+    visits = []
+
+    def stop(_state: State, _step: int) -> None:
+        visits.append(1)
+        if len(visits) == (1 if first_visit else 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trace = Trace.of(len(members), _points(), [0, 12, EPOCHS * STEPS])
+    events = [halving, trace.event, Event([13], stop)]
+    with pytest.raises(Stopped) as stopped:
+        _train(members, events, path, backend)
+    assert stopped.value.code == 143
+    assert path.exists()
+
+    again = Trace.of(len(members), _points(), [0, 12, EPOCHS * STEPS])
+    events = [halving, again.event, Event([13], lambda *_: None)]
+    resumed = _train(members, events, path, backend)
+    for name, column in whole.columns().items():
+        torch.testing.assert_close(resumed.columns()[name], column, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(again.accuracy, whole_trace.accuracy, rtol=0, atol=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint"
+    with pytest.raises(Stopped):
+        _train(_members(), [_stop_at(3)], path, "batched")
+    with pytest.raises(InputError, match="another run; delete it") as refused:
+        _train(_members(6), [_stop_at(3)], path, "batched")
+    assert str(path) in str(refused.value)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.checkpoint"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        _train(_members(), [], path, "batched")
+
+
+def test_sigterm_has_its_old_meaning_afterwards(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    _train(_members(), [], tmp_path / "run.checkpoint", "batched")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_observers_see_what_training_does() -> None:
+    members, points = _members(), _points()
+    end = EPOCHS * STEPS
+    steps = [0, STEPS, 2 * STEPS, end]
+    trace = Trace.of(len(members), points, steps)
+    best = Best.of(len(members), points, steps)
+    taken = Snapshots.of(members.parameters, [0, 7, end])
+    trained = _train(members, [trace.event, best.event, taken.event], None, "batched")
+
+    torch.testing.assert_close(trace.accuracy[:, -1], trained.accuracy)
+    torch.testing.assert_close(trace.loss[:, -1], trained.loss, rtol=1e-6, atol=0)
+    torch.testing.assert_close(best.accuracy, trace.accuracy.max(dim=1).values)
+    first = trace.accuracy.argmax(dim=1)
+    assert best.step.tolist() == [steps[i] for i in first.tolist()]
+    torch.testing.assert_close(taken.parameters[:, 0], members.parameters)
+    torch.testing.assert_close(taken.parameters[:, -1], trained.parameters)
+    assert not torch.equal(taken.parameters[:, 1], members.parameters)
+
+
+def test_observers_do_not_disturb() -> None:
+    members, points = _members(), _points()
+    trace = Trace.of(len(members), points, range(0, 30, 4))
+    alone = _train(members, [], None, "fused")
+    observed = _train(members, [trace.event], None, "fused")
+    torch.testing.assert_close(observed.parameters, alone.parameters, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["batched", "fused"])
+def test_many_members_are_cut_into_chunks(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small budget gives many chunks, and the fused kernel the same bits."""
+    members = _members(40)
+    whole = _train(members, [], None, backend)
+    monkeypatch.setattr(engine, "CHUNK_BYTES", {"batched": 1 << 16, "fused": 1 << 12})
+    cut = _train(members, [], None, backend)
+    tolerance = {"batched": 1e-4, "fused": 0.0}[backend]
+    torch.testing.assert_close(cut.parameters, whole.parameters, rtol=tolerance, atol=tolerance)
