@@ -1,4 +1,6 @@
-# Tables, figures, and what the report says about them. A table or a figure is one line here.
+# Tables, figures, and what the report says about them. A table or a figure is one entry here.
+from sparselimit.figures.registry import MODULES
+
 NETWORK_FILES = {
     stage: [f"results/{stage}/{name}.h5" for name in study.networks]
     for stage in ("train/networks", "sweep", "bounds")
@@ -109,7 +111,7 @@ for place, (name, (section, title, files)) in enumerate(FIGURES.items(), start=1
             f"figure_{name}"
         input:
             script="steps/figure.py",
-            library=sources("figure.py", f"sparselimit.figures.{name}"),
+            library=sources("figure.py", MODULES[name]),
             files=[f"results/{file}" for file in files],
         output:
             report(

@@ -4,15 +4,19 @@ A figure is a function in a module of this folder. Its keyword arguments name wh
 tables (data frames with at least the columns of `COLUMNS`) and arrays.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 from collections.abc import Callable
-
-import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from sparselimit.errors import InputError
+
+if TYPE_CHECKING:  # the workflow reads the names below, and should not wait for libraries
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 # Where the function of each figure is.
 MODULES = {
