@@ -9,6 +9,7 @@ import torch
 
 from sparselimit.ensemble import train as engine
 from sparselimit.ensemble.members import Members, Plan, Points
+from sparselimit.ensemble.state import Event, State
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import imp, snip
 from sparselimit.pruning.problem import Problem
@@ -84,17 +85,17 @@ def test_imp_trajectory(
     seen: dict[int, torch.Tensor] = {}
     kept: list[int] = []
 
-    def record(state: engine.State, step: int) -> None:
+    def record(state: State, step: int) -> None:
         seen[step] = state.parameters.clone()
 
-    def prune(state: engine.State, step: int) -> None:
+    def prune(state: State, step: int) -> None:
         event.act(state, step)
         kept.append(int(state.mask[:, : network.n_weights].sum()))
 
     wanted = [10, 50, 100, 390, 780]
     members = Members.of(network, initial, learning_rate=0.1)
     plan = Plan.of(["constant"], 3)
-    events = [engine.Event(wanted, record), engine.Event(event.steps, prune)]
+    events = [Event(wanted, record), Event(event.steps, prune)]
     engine.train(members, points, plan, events)
 
     expected = case[precision]["magnitude_prunings"][()]

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.workflow.conftest import Workflow
-
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.remote.webdriver import WebDriver  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -54,15 +54,17 @@ def _open(browser: WebDriver, report: Path, *path: str) -> None:
     browser.get(report.as_uri())
     for text in path:
         link = f"//a[normalize-space(.)='{text}'] | //button[normalize-space(.)='{text}']"
-        WebDriverWait(browser, 20).until(lambda b, link=link: b.find_elements(By.XPATH, link))
-        browser.find_elements(By.XPATH, link)[-1].click()
+        _all(browser, link)[-1].click()
+
+
+def _all(browser: WebDriver, path: str) -> list[WebElement]:
+    """The elements at an XPath, once there are any."""
+    return WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.XPATH, path))
 
 
 def _entries(browser: WebDriver) -> list[str]:
     """Names of the results listed."""
-    rows = "//table//tbody/tr/td[1]"
-    WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.XPATH, rows))
-    return [cell.text for cell in browser.find_elements(By.XPATH, rows)]
+    return [cell.text for cell in _all(browser, "//table//tbody/tr/td[1]")]
 
 
 def _show(browser: WebDriver, entry: str) -> None:
