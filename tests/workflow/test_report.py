@@ -28,7 +28,7 @@ pytestmark = [
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
     """A headless Chromium that reaches no network."""
     options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
+    options.binary_location = str(CHROMIUM)
     for argument in (
         "--headless=new",
         "--no-sandbox",
