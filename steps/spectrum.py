@@ -18,8 +18,8 @@ from sparselimit.seeds import generator
 
 
 def main(arguments: Namespace) -> None:
-    data = classifier.read_dataset(arguments.data)
-    module = classifier.read_network(arguments.network, arguments.device).double()
+    module, data = classifier.read_trained(arguments.network, arguments.data, arguments.device)
+    module.double()
     x, y = classifier.sample(data, arguments.split, arguments.device)
     objective = Objective(module, cross_entropy, x.double(), y)
     product = getattr(objective, f"{arguments.operator}_product")

@@ -9,8 +9,7 @@ from sparselimit.networks import classifier
 
 
 def main(arguments: Namespace) -> None:
-    data = classifier.read_dataset(arguments.data)
-    module = classifier.read_network(arguments.network, arguments.device)
+    module, data = classifier.read_trained(arguments.network, arguments.data, arguments.device)
     samples = {
         split: classifier.sample(data, split, arguments.device)
         for split in ("fit", "validation", "test")

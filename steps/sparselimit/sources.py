@@ -33,7 +33,9 @@ def _with_imports(file: Path | None) -> set[Path]:
     if file is None:
         return set()
     packages = {parent / "__init__.py" for parent in file.parents if STEPS in parent.parents}
-    return {file, *packages} | _imports(file)
+    # A kernel in another language lies beside the module that compiles it, under the same name.
+    kernels = {other for other in file.parent.glob(f"{file.stem}.c*") if other.is_file()}
+    return {file, *packages, *kernels} | _imports(file)
 
 
 def _imported_names(file: Path) -> set[str]:

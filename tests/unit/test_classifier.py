@@ -275,3 +275,27 @@ def test_the_threshold_is_before_the_first_excess(
 ) -> None:
     removed = np.array([0, 10, 20, 30])
     assert last_within(removed, np.array(damage), tolerance) == expected
+
+
+def test_a_network_and_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    module = classifier.build([3, 4, 2])
+    flat = torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
+    history = pd.DataFrame(
+        {"epoch": [0], "fit_loss": [0.1], "fit_accuracy": [1.0], "validation_accuracy": [1.0]}
+    )
+    content: store.Content = {
+        "sizes": np.array([3, 4, 2]),
+        "parameters": flat,
+        "prunable": classifier.prunable(module).numpy(),
+        "history": history,
+    }
+    store.write(tmp_path / "network.h5", "network", content, config={})
+    for features, classes in ((4, 2), (3, 3)):
+        points = {
+            "x": np.zeros((9, features)),
+            "y": np.arange(9) % classes,
+            "split": np.zeros(9, dtype=int),
+        }
+        store.write(tmp_path / "data.h5", "points", points, config={})
+        with refused("takes 3 features and tells 2 classes"):
+            classifier.read_trained(tmp_path / "network.h5", tmp_path / "data.h5", "cpu")

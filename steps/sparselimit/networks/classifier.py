@@ -65,6 +65,21 @@ def read_network(path: Path, device: str) -> nn.Sequential:
     return module.eval()
 
 
+def read_trained(network: Path, data: Path, device: str) -> tuple[nn.Sequential, Dataset]:
+    """A trained network and the data set it is to see.
+
+    Raises InputError when the two do not fit.
+    """
+    module, points = read_network(network, device), read_dataset(data)
+    inputs, classes = module[0].in_features, module[-1].out_features
+    if points.x.shape[1] != inputs or points.y.max() >= classes:
+        raise InputError(
+            f"{network}: takes {inputs} features and tells {classes} classes, but {data} has "
+            f"{points.x.shape[1]} and {points.y.max() + 1}; give the data it was trained on"
+        )
+    return module, points
+
+
 @torch.no_grad()
 def evaluate(module: nn.Module, points: Sample) -> tuple[float, float]:
     """Mean cross-entropy and accuracy on a sample."""
