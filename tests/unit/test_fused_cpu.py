@@ -18,8 +18,7 @@ from sparselimit.ensemble import batched, fused_cpu
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.state import State
 from sparselimit.networks.mlp import MLP
-from sparselimit.seeds import generator
-from tests.unit import reference
+from tests.unit import ensembles, reference
 
 pytestmark = pytest.mark.skipif(
     fused_cpu.available() is not None, reason=str(fused_cpu.available())
@@ -28,50 +27,13 @@ pytestmark = pytest.mark.skipif(
 SHAPES = [(2, 3, 3, 3, 1), (2, 7, 3, 3, 1), (2, 16, 16, 16, 1), (3, 5, 1), (2, 1)]
 
 
-def _points(n: int, n_inputs: int, dtype: torch.dtype = torch.float64) -> Points:
-    rng = generator("points", n, n_inputs)
-    x = torch.tensor(rng.standard_normal((n, n_inputs)), dtype=dtype)
-    return Points(x, (x.prod(dim=1) > 0).to(dtype))
-
-
-def _state(
-    sizes: tuple[int, ...], n_members: int, dtype: torch.dtype = torch.float64, density: float = 0.8
-) -> State:
-    """Members that differ in everything that may differ."""
-    network = MLP(sizes)
-    rng = generator("state", sizes, n_members)
-    shape = (n_members, network.n_parameters)
-    mask = torch.tensor(rng.random(shape) < density)
-    parameters = torch.where(mask, torch.tensor(rng.uniform(-0.8, 0.8, shape)), 0.0)
-    # Columns of a table, so that they are not contiguous.
-    columns = torch.tensor(rng.random((n_members, 3)) * [0.2, 0.95, 0.01]).T
-    return State(
-        network,
-        torch.arange(n_members),
-        parameters.to(dtype),
-        torch.zeros(shape, dtype=dtype),
-        mask,
-        *columns,
-    )
-
-
-def _take(state: State, index: list[int]) -> State:
-    """A copy of some members."""
-    columns = {name: value[index] for name, value in vars(state).items() if name != "network"}
-    return State(state.network, **columns)
-
-
-def _batches(n_points: int, steps: int, size: int) -> Tensor:
-    return torch.tensor(generator("batches", steps, size).integers(n_points, size=(steps, size)))
-
-
 @pytest.mark.parametrize("sizes", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 def test_agrees_with_batched(sizes: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
     """Batches of 50 fill no whole number of blocks, 37 members no whole number of groups."""
-    points = _points(300, sizes[0], dtype)
-    batches = _batches(300, 40, 50)
-    found, expected = _state(sizes, 37, dtype), _state(sizes, 37, dtype)
+    points = ensembles.points(300, sizes[0], dtype)
+    batches = ensembles.batches(300, 40, 50)
+    found, expected = ensembles.state(sizes, 37, dtype), ensembles.state(sizes, 37, dtype)
     fused_cpu.advance(found, points, batches)
     batched.advance(expected, points, batches)
     assert_close = partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
@@ -90,8 +52,8 @@ def test_agrees_with_batched(sizes: tuple[int, ...], dtype: torch.dtype, toleran
 
 
 def test_gradient_is_that_of_autograd() -> None:
-    points, batch = _points(100, 2), _batches(100, 1, 30)
-    state = _state((2, 7, 3, 3, 1), 5, density=1.0)
+    points, batch = ensembles.points(100, 2), ensembles.batches(100, 1, 30)
+    state = ensembles.state((2, 7, 3, 3, 1), 5, density=1.0)
     leaf = state.parameters.clone().requires_grad_()
     weights, biases = state.network.weights(leaf), state.network.biases(leaf)
     losses = []
@@ -116,7 +78,7 @@ def test_error_and_loss_of_a_logit(dtype: torch.dtype, tolerance: float) -> None
     logits = torch.linspace(-50, 50, 2001, dtype=dtype)
     exact = logits.double().numpy()
     for label, sign in ((0.0, 1.0), (1.0, -1.0)):
-        state = _state((1, 1), len(logits), dtype, density=1.0)
+        state = ensembles.state((1, 1), len(logits), dtype, density=1.0)
         state.parameters = torch.stack([logits, torch.zeros_like(logits)], dim=1)
         state.weight_decay.zero_()
         points = Points(torch.ones(1, 1, dtype=dtype), torch.tensor([label], dtype=dtype))
@@ -183,15 +145,15 @@ def test_reference_training(cubist: h5py.File, spiral: Points, name: str, precis
 def test_bitwise_alone_in_any_company_and_order(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points, batches = _points(200, 2, dtype), _batches(200, 30, 40)
-    initial = _state((2, 7, 3, 3, 1), 67, dtype)
+    points, batches = ensembles.points(200, 2, dtype), ensembles.batches(200, 30, 40)
+    initial = ensembles.state((2, 7, 3, 3, 1), 67, dtype)
     everyone = list(range(67))
-    expected = _take(initial, everyone)
+    expected = ensembles.take(initial, everyone)
     fused_cpu.advance(expected, points, batches)
     _, expected_loss = fused_cpu.evaluate(initial.network, expected.parameters, points)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     for index in ([0], [66], [17, 3, 40], everyone[::-1], everyone[5:50]):
-        state = _take(initial, index)
+        state = ensembles.take(initial, index)
         # In two segments: where training pauses does not matter either.
         fused_cpu.advance(state, points, batches[:13])
         fused_cpu.advance(state, points, batches[13:])
@@ -216,18 +178,18 @@ def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("sizes", [(2, 7, 3, 3, 1), (2, 16, 16, 16, 1)])
 @pytest.mark.usefixtures("narrow_vectors")
 def test_narrow_vectors(sizes: tuple[int, ...]) -> None:
-    points, batches = _points(200, 2), _batches(200, 20, 40)
-    found, expected = _state(sizes, 21), _state(sizes, 21)
+    points, batches = ensembles.points(200, 2), ensembles.batches(200, 20, 40)
+    found, expected = ensembles.state(sizes, 21), ensembles.state(sizes, 21)
     fused_cpu.advance(found, points, batches)
     batched.advance(expected, points, batches)
     torch.testing.assert_close(found.parameters, expected.parameters, rtol=1e-12, atol=1e-12)
 
 
 def test_divergence_stays_in_its_lane() -> None:
-    points, batches = _points(200, 2, torch.float32), _batches(200, 60, 32)
-    state = _state((2, 7, 3, 3, 1), 16, torch.float32)
+    points, batches = ensembles.points(200, 2, torch.float32), ensembles.batches(200, 60, 32)
+    state = ensembles.state((2, 7, 3, 3, 1), 16, torch.float32)
     healthy = [member for member in range(16) if member not in (4, 9)]
-    alone = _take(state, healthy)
+    alone = ensembles.take(state, healthy)
     state.rate[4] = 1e30
     state.parameters[9, 0] = torch.nan
     state.mask[9, 0] = True
@@ -262,9 +224,9 @@ def test_a_logit_of_zero_is_class_0() -> None:
 def test_masked_entries_never_move(
     sizes: tuple[int, ...], n_members: int, density: float, steps: int, batch: int
 ) -> None:
-    points, batches = _points(60, sizes[0]), _batches(60, steps, batch)
-    found = _state(sizes, n_members, density=density)
-    expected = _state(sizes, n_members, density=density)
+    points, batches = ensembles.points(60, sizes[0]), ensembles.batches(60, steps, batch)
+    found = ensembles.state(sizes, n_members, density=density)
+    expected = ensembles.state(sizes, n_members, density=density)
     fused_cpu.advance(found, points, batches)
     batched.advance(expected, points, batches)
     assert not found.parameters[~found.mask].any()

@@ -40,7 +40,9 @@ def gradients(network: MLP, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
         below = hidden[layer - 1]
         by_weight.append(torch.bmm(error, below.transpose(1, 2)).flatten(1))
         by_bias.append(error.sum(dim=2))
-        back = torch.bmm(weights[layer].transpose(1, 2), error)
+        # With one output this is an outer product, for which multiplying is faster than bmm.
+        up = weights[layer].transpose(1, 2)
+        back = up * error if error.shape[1] == 1 else torch.bmm(up, error)
         # In place: fresh memory for every batch costs more than the arithmetic.
         error = torch.ops.aten.threshold_backward.grad_input(back, below, 0, grad_input=back)
     by_weight.append((error.reshape(-1, len(x)) @ x).view(len(parameters), -1))
@@ -59,11 +61,14 @@ def advance(state: State, points: Points, batches: Tensor) -> None:
         for column in (state.rate, state.momentum, state.weight_decay)
     )
     dropped = ~state.mask
+    pruned = bool(dropped.any())
     for batch in batches:
         step = gradients(state.network, state.parameters, points.x[batch], points.y[batch])
-        # Not a product with the mask: of a member that diverged, that would leave NaN.
-        step.addcmul_(decay, state.parameters).masked_fill_(dropped, 0.0)
-        state.velocity.mul_(momentum).add_(step)
+        step.addcmul_(decay, state.parameters)
+        torch.addcmul(step, momentum, state.velocity, out=state.velocity)
+        if pruned:
+            # Not a product with the mask: of a member that diverged, that would leave NaN.
+            state.velocity.masked_fill_(dropped, 0.0)
         state.parameters.addcmul_(rate, state.velocity, value=-1)
 
 

@@ -6,14 +6,12 @@ any company and on any number of threads; across processors only up to rounding.
 """
 
 import ctypes
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -22,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sparselimit.ensemble.kernels import CompilationError, cached, records, shape_macros
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.state import State
 from sparselimit.networks.mlp import MLP
@@ -35,10 +34,6 @@ FLAGS = (
 )
 # Most groups of members in one call, so that a signal is answered within a second or so.
 GROUPS_PER_CALL = 32
-
-
-class CompilationError(RuntimeError):
-    """There is no compiled kernel to be had here. The message is one line: why, and the remedy."""
 
 
 @cache
@@ -65,7 +60,8 @@ def advance(state: State, points: Points, batches: Tensor) -> None:
     """
     dtype = state.parameters.dtype
     kernel = _kernel(state.network, dtype)
-    n_blocks, samples = _samples(kernel, points, batches, 1.0 / batches.shape[1], dtype)
+    block = _constant(kernel, "samples_per_block")
+    n_blocks, samples = records(points, batches, block, 1.0 / batches.shape[1], dtype)
     state.parameters = state.parameters.contiguous()
     state.velocity = state.velocity.contiguous()
     mask = state.mask.contiguous()
@@ -98,7 +94,8 @@ def evaluate(network: MLP, parameters: Tensor, points: Points) -> tuple[Tensor, 
     kernel = _kernel(network, parameters.dtype)
     n_points = len(points.x)
     everything = torch.arange(n_points)[None]
-    n_blocks, samples = _samples(kernel, points, everything, 1.0, parameters.dtype)
+    block = _constant(kernel, "samples_per_block")
+    n_blocks, samples = records(points, everything, block, 1.0, parameters.dtype)
     parameters = parameters.contiguous()
     correct, loss = torch.empty(2, len(parameters), dtype=torch.float64)
 
@@ -113,27 +110,6 @@ def evaluate(network: MLP, parameters: Tensor, points: Points) -> tuple[Tensor, 
 
     _for_all(len(parameters), kernel, task)
     return correct / n_points, loss / n_points
-
-
-def _samples(
-    kernel: ctypes.CDLL, points: Points, batches: Tensor, weight: float, dtype: torch.dtype
-) -> tuple[int, Tensor]:
-    """Blocks per batch, and the records the kernel reads, [steps, samples, inputs + 2].
-
-    A record is a sample's inputs, sign and weight. The last block of a batch is filled up with
-    copies of the last sample that weigh nothing.
-    """
-    steps, batch = batches.shape
-    block = _constant(kernel, "samples_per_block")
-    n_blocks = -(-batch // block)
-    filling = batches[:, -1:].expand(-1, n_blocks * block - batch)
-    index = torch.cat([batches, filling], dim=1)
-    records = torch.empty(steps, n_blocks * block, points.x.shape[1] + 2, dtype=dtype)
-    records[..., :-2] = points.x[index]
-    records[..., -2] = 2 * points.y[index] - 1
-    records[..., -1] = weight
-    records[:, batch:, -1] = 0.0
-    return n_blocks, records
 
 
 def _for_all(n_members: int, kernel: ctypes.CDLL, task: Callable[[slice, int], None]) -> None:
@@ -168,13 +144,7 @@ def _constant(kernel: ctypes.CDLL, name: str) -> int:
 @cache
 def _kernel(network: MLP, dtype: torch.dtype) -> ctypes.CDLL:
     """The compiled source for one shape and precision; compiled if the cache does not have it."""
-    defines = {
-        "SIZES": ",".join(map(str, network.sizes)),
-        "N_INPUTS": network.sizes[0],
-        "N_NEURONS": sum(network.sizes),
-        "N_PARAMETERS": network.n_parameters,
-        "REAL_BITS": dtype.itemsize * 8,
-    }
+    defines = shape_macros(network, dtype)
     library = _compiled([f"-D{name}={value}" for name, value in defines.items()])
     kernel = ctypes.CDLL(str(library))
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
@@ -186,48 +156,31 @@ def _kernel(network: MLP, dtype: torch.dtype) -> ctypes.CDLL:
 
 
 def _compiled(defines: list[str]) -> Path:
-    """Path of the shared library for these macros, from the cache or newly made.
-
-    The name is a hash of all that the machine code depends on, so a home directory may be shared by
-    machines of several kinds. The file appears under its name complete: jobs may start at once.
-    """
+    """Path of the shared library for these macros, from the cache or newly made."""
     if importlib.util.find_spec("ziglang") is None:
         raise CompilationError("the Python package ziglang is not installed: pip install ziglang")
     command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *defines]
-    identity = (
-        SOURCE.read_text(),
-        command[3:],
-        importlib.metadata.version("ziglang"),
-        _processor(),
-    )
-    name = hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparselimit"
-    library = folder / f"{name}.so"
-    if library.exists():
-        return library
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            # The compiler's own cache goes with the scratch folder: it saves little here, and its
-            # locks are not to be trusted on network file systems.
-            caches = {"ZIG_GLOBAL_CACHE_DIR": scratch, "ZIG_LOCAL_CACHE_DIR": scratch}
-            made = Path(scratch) / library.name
+
+    def compile_to(library: Path) -> None:
+        # The compiler's own cache goes with the scratch folder: it saves little here, and its locks
+        # are not to be trusted on network file systems.
+        caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), str(library.parent))
+        try:
             subprocess.run(
-                [*command, "-o", str(made), str(SOURCE)],
+                [*command, "-o", str(library), str(SOURCE)],
                 env=os.environ | caches,
                 check=True,
                 capture_output=True,
                 text=True,
             )
-            made.replace(library)
-    except OSError as error:
-        raise CompilationError(
-            f"cannot write to the cache {folder} ({error.strerror}): set XDG_CACHE_HOME"
-        ) from error
-    except subprocess.CalledProcessError as error:
-        lines = [line for line in error.stderr.splitlines() if "error" in line] or ["no message"]
-        raise CompilationError(f"ziglang could not compile {SOURCE.name}: {lines[0]}") from error
-    return library
+        except subprocess.CalledProcessError as error:
+            lines = [line for line in error.stderr.splitlines() if "error" in line]
+            reason = lines[0] if lines else "no message"
+            raise CompilationError(f"ziglang could not compile {SOURCE.name}: {reason}") from error
+
+    version = importlib.metadata.version("ziglang")
+    identity = (SOURCE.read_text(), command[3:], version, _processor())
+    return cached(identity, ".so", compile_to)
 
 
 def _processor() -> list[str]:

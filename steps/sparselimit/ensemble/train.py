@@ -22,7 +22,7 @@ from sparselimit.seeds import generator
 # Working set of a chunk on a CPU, in bytes. Batched torch reads its activations back from memory,
 # so a chunk should stay in cache (measured flat from 8 to 64 MB); a fused kernel keeps them in
 # registers, and a chunk is only as small as frequent checkpoints ask.
-CHUNK_BYTES = {"batched": 16 << 20, "fused": 256 << 20}
+CHUNK_BYTES = {"batched": 24 << 20, "fused": 256 << 20}
 CHECKPOINT_SECONDS = 300.0
 
 
