@@ -14,7 +14,7 @@ def main(arguments: Namespace) -> None:
         store.read(arguments.sweep, "sweep"),
         arguments.tolerances,
     )
-    store.write(arguments.output, "bounds", {"bounds": table}, config=cli.options(arguments))
+    cli.write(arguments, "bounds", {"bounds": table})
 
 
 if __name__ == "__main__":

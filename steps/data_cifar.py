@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from sparselimit import cli, store
+from sparselimit import cli
 from sparselimit.datasets import cifar
 
 NAMES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -19,7 +19,7 @@ def main(arguments: Namespace) -> None:
         sizes=sizes,
     )
     content = {"x": data.x, "y": data.y, "split": data.split}
-    store.write(arguments.output, "images", content, config=cli.options(arguments))
+    cli.write(arguments, "images", content)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from sparselimit import cli, store
+from sparselimit import cli
 from sparselimit.datasets import digits
 
 
@@ -10,7 +10,7 @@ def main(arguments: Namespace) -> None:
     sizes = {name: getattr(arguments, name) for name in ("calibration", "validation", "test")}
     data = digits(arguments.seed, sizes)
     content = {"x": data.x, "y": data.y, "split": data.split}
-    store.write(arguments.output, "points", content, config=cli.options(arguments))
+    cli.write(arguments, "points", content)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
 from argparse import Namespace
 
-from sparselimit import cli, store
+from sparselimit import cli
 from sparselimit.datasets import cubist_spiral
 
 
 def main(arguments: Namespace) -> None:
     data = cubist_spiral()
     content = {"x": data.x, "y": data.y, "split": data.split}
-    store.write(arguments.output, "points", content, config=cli.options(arguments))
+    cli.write(arguments, "points", content)
 
 
 if __name__ == "__main__":

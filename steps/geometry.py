@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import pandas as pd
 
-from sparselimit import cli, store
+from sparselimit import cli
 from sparselimit.limits.montecarlo import compare
 
 
@@ -22,12 +22,7 @@ def main(arguments: Namespace) -> None:
         }
         for row in compare(arguments.dimension, arguments.trials, arguments.seed)
     ]
-    store.write(
-        arguments.output,
-        "geometry",
-        {"geometry": pd.DataFrame(rows)},
-        config=cli.options(arguments),
-    )
+    cli.write(arguments, "geometry", {"geometry": pd.DataFrame(rows)})
 
 
 if __name__ == "__main__":

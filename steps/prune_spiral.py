@@ -3,7 +3,7 @@
 import json
 from argparse import ArgumentTypeError, Namespace
 
-from sparselimit import cli, spiral, store
+from sparselimit import cli, spiral
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import registry
 from sparselimit.pruning.problem import PROTOCOLS
@@ -28,13 +28,7 @@ def main(arguments: Namespace) -> None:
         protocol=arguments.protocol,
         **spiral.engine(arguments),
     )
-    store.write(
-        arguments.output,
-        "spiral-runs",
-        content,
-        config=cli.options(arguments),
-        device=arguments.device,
-    )
+    cli.write(arguments, "spiral-runs", content)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from sparselimit.search.frontier import gather
 
 def main(arguments: Namespace) -> None:
     shards = (store.read(path, "search-shard") for path in arguments.shards)
-    store.write(arguments.output, "frontier", gather(shards), config=cli.options(arguments))
+    cli.write(arguments, "frontier", gather(shards))
 
 
 if __name__ == "__main__":

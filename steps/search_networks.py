@@ -38,13 +38,7 @@ def main(arguments: Namespace) -> None:
         "parameters": best,
         "runs": runs.assign(network=number[runs.network]),
     }
-    store.write(
-        arguments.output,
-        "search-shard",
-        content,
-        config=cli.options(arguments),
-        device=arguments.device,
-    )
+    cli.write(arguments, "search-shard", content)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from sparselimit import cli, store
+from sparselimit import cli
 from sparselimit.curvature.lanczos import lanczos, rademacher
 from sparselimit.curvature.products import Objective
 from sparselimit.curvature.quadrature import Tridiagonal
@@ -41,13 +41,7 @@ def main(arguments: Namespace) -> None:
         "loss": np.array(objective.value()),
         "batch_losses": fit.batch_losses(),
     }
-    store.write(
-        arguments.output,
-        "spectrum",
-        content,
-        config=cli.options(arguments),
-        device=arguments.device,
-    )
+    cli.write(arguments, "spectrum", content)
 
 
 def offsets(

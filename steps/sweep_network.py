@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from sparselimit import cli, store
+from sparselimit import cli
 from sparselimit.limits.sweep import one_shot_sweep
 from sparselimit.networks import classifier
 
@@ -14,13 +14,7 @@ def main(arguments: Namespace) -> None:
         split: classifier.sample(data, split, arguments.device)
         for split in ("fit", "validation", "test")
     }
-    store.write(
-        arguments.output,
-        "sweep",
-        {"sweep": one_shot_sweep(module, samples, arguments.ratios)},
-        config=cli.options(arguments),
-        device=arguments.device,
-    )
+    cli.write(arguments, "sweep", {"sweep": one_shot_sweep(module, samples, arguments.ratios)})
 
 
 if __name__ == "__main__":

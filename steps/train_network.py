@@ -30,13 +30,7 @@ def main(arguments: Namespace) -> None:
         "prunable": classifier.prunable(module).numpy(),
         "history": history,
     }
-    store.write(
-        arguments.output,
-        "network",
-        content,
-        config=cli.options(arguments),
-        device=arguments.device,
-    )
+    cli.write(arguments, "network", content)
 
 
 if __name__ == "__main__":

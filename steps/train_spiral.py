@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import torch
 
-from sparselimit import cli, spiral, store
+from sparselimit import cli, spiral
 from sparselimit.networks.mlp import MLP
 
 
@@ -23,13 +23,7 @@ def main(arguments: Namespace) -> None:
         dense,
         **spiral.engine(arguments),
     )
-    store.write(
-        arguments.output,
-        "spiral-runs",
-        content,
-        config=cli.options(arguments),
-        device=arguments.device,
-    )
+    cli.write(arguments, "spiral-runs", content)
 
 
 if __name__ == "__main__":

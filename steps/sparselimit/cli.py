@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from sparselimit import store
 from sparselimit.console import setup_logging
 from sparselimit.errors import InputError
 
@@ -65,7 +66,9 @@ def _choose_device(asked: str, threads: int) -> str:
     return asked
 
 
-def options(arguments: argparse.Namespace) -> dict[str, object]:
-    """The arguments that decide the result, for the provenance of its file."""
+def write(arguments: argparse.Namespace, kind: str, content: store.Content) -> None:
+    """Write what a step made to its `--output`, with the arguments that decided it."""
     leave_out = {"output", "device", "threads"}
-    return {name: value for name, value in vars(arguments).items() if name not in leave_out}
+    config = {name: value for name, value in vars(arguments).items() if name not in leave_out}
+    device = getattr(arguments, "device", "cpu")
+    store.write(arguments.output, kind, content, config=config, device=device)
