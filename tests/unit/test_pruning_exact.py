@@ -94,6 +94,19 @@ def test_every_target_is_met(method: str, width: int) -> None:
     assert (runs.steps == 120).all()
 
 
+@pytest.mark.parametrize("method", registry.known())
+@pytest.mark.parametrize("width", [6, 32, 64, 128, 256])
+def test_every_width_meets_targets(method: str, width: int) -> None:
+    """The other widths of the study, with the extreme targets and one between, in a few steps."""
+    network = MLP.spiral(width)
+    targets = [15, 40, 65]
+    data = problem(network, [1]).points
+    grid = Grid(targets, [0.1], ["cosine"], seeds=1, epochs=2, batch_size=16)
+    found = prune_and_train(method, {}, network, grid, data)["runs"]
+    assert isinstance(found, pd.DataFrame)
+    assert found.weights.tolist() == targets
+
+
 def test_targets_that_cannot_be_met_are_refused() -> None:
     network = MLP.spiral(3)
     data = problem(network, [1]).points
