@@ -154,7 +154,9 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
 
 def _named(file: Stored, table: str) -> pd.DataFrame:
     """A table with the name of the network it is about, which is the name of its file."""
-    return file.table(table).assign(network=file.path.stem)
+    rows = file.table(table)
+    rows.insert(0, "network", file.path.stem)
+    return rows
 
 
 def _only(files: Sequence[Stored]) -> Stored:
