@@ -86,12 +86,12 @@ rule bounds:
         mem_mb=4000,
         runtime=30,
     params:
-        tolerances=study.bounds.tolerances,
+        tolerances=flags(study.bounds, "tolerances", "accuracy_tolerance"),
     message:
         "predict the pruning limit of {wildcards.network}"
     shell:
         "python {input.script} --network {input.network} --spectra {input.spectra} "
-        "--sweep {input.sweep} --tolerances {params.tolerances} --output {output} > {log} 2>&1"
+        "--sweep {input.sweep} {params.tolerances} --output {output} > {log} 2>&1"
 
 
 rule geometry:

@@ -13,6 +13,7 @@ def main(arguments: Namespace) -> None:
         [store.read(path, "spectrum") for path in arguments.spectra],
         store.read(arguments.sweep, "sweep"),
         arguments.tolerances,
+        arguments.accuracy_tolerance,
     )
     cli.write(arguments, "bounds", {"bounds": table})
 
@@ -28,5 +29,11 @@ if __name__ == "__main__":
         nargs="+",
         required=True,
         help="rises in loss that are tolerated",
+    )
+    parser.add_argument(
+        "--accuracy-tolerance",
+        type=float,
+        default=0.01,
+        help="loss of validation accuracy that counts as none",
     )
     cli.run(main, parser)

@@ -205,6 +205,7 @@ KINDS: dict[str, Kind] = {
                     "reason": "U",
                     "one_shot_removed": "i",
                     "one_shot_ratio": "f",
+                    "one_shot_ratio_by_accuracy": "f",
                 }
             ),
         },

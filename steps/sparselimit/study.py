@@ -156,9 +156,6 @@ class Sweep(Model):
     """One-shot magnitude pruning of a trained network, at many ratios."""
 
     ratios: Positive = Field(description="number of pruning ratios, equally spaced from 0")
-    tolerance: NonNegative = Field(
-        description="loss of validation accuracy that still counts as none, as a fraction"
-    )
 
 
 class Spectrum(Model):
@@ -187,6 +184,9 @@ class Bounds(Model):
         Field(description="rises in loss that are tolerated, beside the spread between batches")
     )
     batch_size: Positive = Field(description="batch size of the spread between batches")
+    accuracy_tolerance: NonNegative = Field(
+        description="loss of validation accuracy that still counts as none, as a fraction"
+    )
 
 
 class Geometry(Model):

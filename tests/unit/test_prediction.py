@@ -76,7 +76,13 @@ def network_file() -> Stored:
 
 
 def sweep_file() -> Stored:
-    table = pd.DataFrame({"removed": range(0, 50, 5), "fit_loss": 0.4 + 0.02 * np.arange(10)})
+    table = pd.DataFrame(
+        {
+            "removed": range(0, 50, 5),
+            "fit_loss": 0.4 + 0.02 * np.arange(10),
+            "validation_accuracy": [0.9, 0.9, 0.91, 0.89, 0.8, 0.9, 0.7, 0.6, 0.5, 0.4],
+        }
+    )
     return stored("sweep", {"sweep": table})
 
 
@@ -127,6 +133,13 @@ def test_measured_thresholds_stand_beside_them() -> None:
     assert by_epsilon == {BATCH_LOSSES.std(): 15, 0.11: 25, 0.05: 10, 9.0: 45}
     assert (table.prunable == 50).all()
     assert (table.one_shot_ratio == table.one_shot_removed / 50).all()
+
+
+@pytest.mark.parametrize(("tolerance", "removed"), [(0.0, 10), (0.015, 15), (0.1, 25), (1.0, 45)])
+def test_a_threshold_by_accuracy_stands_beside_them(tolerance: float, removed: int) -> None:
+    """It ends where accuracy first falls too far, even if it recovers."""
+    table = predictions(network_file(), [spectrum_file("ggn")], sweep_file(), [0.1], tolerance)
+    assert (table.one_shot_ratio_by_accuracy == removed / 50).all()
 
 
 def test_the_direction_counts_only_if_the_file_has_it() -> None:

@@ -204,7 +204,7 @@ NETWORK = config()["networks"]["dense"]
         (("spectrum", "steps", "hesian"), 5, ["'hessian' or 'ggn'"]),
         (("spectrum", "steps", "ggn"), 0, ["greater than or equal to 1"]),
         (("spectrum", "steps"), {"hessian": None, "ggn": None}, ["at least 1 item"]),
-        (("sweep", "tolerance"), None, ["number", "(it is None)"]),
+        (("bounds", "accuracy_tolerance"), None, ["number", "(it is None)"]),
         (("bounds", "tolerances"), [0.0], ["greater than 0"]),
     ],
 )

@@ -39,16 +39,25 @@ def _direction(spectrum: Stored) -> Direction | None:
 
 
 def predictions(
-    network: Stored, spectra: Sequence[Stored], sweep: Stored, tolerances: Sequence[float]
+    network: Stored,
+    spectra: Sequence[Stored],
+    sweep: Stored,
+    tolerances: Sequence[float],
+    accuracy_tolerance: float = 0.01,
 ) -> pd.DataFrame:
     """One row per operator, formula and tolerance; the content of a `bounds` file.
 
     The tolerance on the loss is the published rule (`batch_std`, the spread of the loss between
-    batches) and each of the fixed `tolerances`.
+    batches) and each of the fixed `tolerances`. Beside the threshold that one-shot pruning reaches
+    within it stands another, by validation accuracy, which may fall by `accuracy_tolerance`.
     """
     parameters, prunable = network.array("parameters"), network.array("prunable")
     measured = sweep.table("sweep")
     damage = (measured.fit_loss - measured.fit_loss.iloc[0]).to_numpy()
+    accuracy = measured.validation_accuracy
+    by_accuracy = last_within(
+        measured.removed.to_numpy(), (accuracy.iloc[0] - accuracy).to_numpy(), accuracy_tolerance
+    )
     rows = []
     for spectrum, (rule, epsilon) in _settings(spectra, tolerances):
         operator, runs = str(spectrum.config["operator"]), lanczos_runs(spectrum)
@@ -78,6 +87,7 @@ def predictions(
                     **_columns(found),
                     "one_shot_removed": threshold,
                     "one_shot_ratio": threshold / int(prunable.sum()),
+                    "one_shot_ratio_by_accuracy": by_accuracy / int(prunable.sum()),
                 }
             )
     return pd.DataFrame(rows)
