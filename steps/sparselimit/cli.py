@@ -15,17 +15,19 @@ from sparselimit.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments of a step: `--output` always, `--device` and `--threads` where it computes."""
+    """Arguments of every step: `--output` and `--device`; `--threads` where it computes with torch.
+
+    All steps take the same `--device`, so that a caller need not know which have work for a GPU.
+    """
 
     def __init__(self, description: str | None, *, computes: bool = True) -> None:
         super().__init__(
             description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         self.add_argument("--output", type=Path, required=True, help="file to write")
+        where = "where to compute" if computes else "no matter here: there is no work for a GPU"
+        self.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=where)
         if computes:
-            self.add_argument(
-                "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute"
-            )
             self.add_argument("--threads", type=positive, default=1, help="CPU threads")
 
     def error(self, message: str) -> NoReturn:
@@ -46,8 +48,9 @@ def run(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     arguments = parser.parse_args()
     setup_logging()
     try:
-        if "device" in arguments:
-            arguments.device = _choose_device(arguments.device, arguments.threads)
+        arguments.device = (
+            _choose_device(arguments.device, arguments.threads) if "threads" in arguments else "cpu"
+        )
         step(arguments)
     except InputError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
@@ -70,5 +73,4 @@ def write(arguments: argparse.Namespace, kind: str, content: store.Content) -> N
     """Write what a step made to its `--output`, with the arguments that decided it."""
     leave_out = {"output", "device", "threads"}
     config = {name: value for name, value in vars(arguments).items() if name not in leave_out}
-    device = getattr(arguments, "device", "cpu")
-    store.write(arguments.output, kind, content, config=config, device=device)
+    store.write(arguments.output, kind, content, config=config, device=arguments.device)
