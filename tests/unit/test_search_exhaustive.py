@@ -1,5 +1,6 @@
 """Exhaustive search: what is trained, from where, and how its shards come together."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,7 @@ def test_the_best_start_is_sound_most_accurate_and_of_least_loss() -> None:
 # --- Gathering shards ----------------------------------------------------------------------------
 
 
-def shard_file(weights: int, shard: int, shards: int) -> Stored:
+def shard_file(weights: int, shard: int, shards: int, starts_asked: int = 3) -> Stored:
     """A shard as it would be read, with invented results."""
     networks = Networks.shard(weights, shard, shards)
     n, starts = len(networks.mask), 3
@@ -178,7 +179,9 @@ def shard_file(weights: int, shard: int, shards: int) -> Stored:
         ).astype(np.float32),
         "runs": runs,
     }
-    config = f'{{"weights": {weights}, "shard": {shard}, "shards": {shards}}}'
+    config = json.dumps(
+        {"weights": weights, "shard": shard, "shards": shards, "starts": starts_asked}
+    )
     name = Path(f"k{weights}-{shard}-of-{shards}.h5")
     return Stored(name, content, {"kind": "search-shard", "config": config})
 
@@ -227,6 +230,11 @@ def test_shards_that_do_not_make_a_whole_are_refused() -> None:
         gather([shard_file(8, 0, 3), shard_file(8, 0, 3)])
     with refused("k8-1-of-2.h5", "other shards", "8 weights"):
         gather([shard_file(8, 0, 3), shard_file(8, 1, 2)])
+
+
+def test_shards_that_were_searched_differently_are_refused() -> None:
+    with refused("k9-0-of-1.h5", "starts 5, the first shard with 3", "alike"):
+        gather([shard_file(8, 0, 1), shard_file(9, 0, 1, starts_asked=5)])
 
 
 def test_a_shard_in_which_all_runs_diverged_is_refused() -> None:

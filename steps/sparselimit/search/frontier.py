@@ -15,13 +15,16 @@ DEAD = 1e-9  # a constant output scores one half exactly: both classes have as m
 def gather(shards: Iterable[Stored]) -> dict[str, np.ndarray | pd.DataFrame]:
     """Combine search shards, read one after another, into the content of a `frontier` file.
 
-    Raises InputError when a shard is missing or given twice, or no run of it kept finite.
+    Raises InputError when a shard is missing or given twice, when shards were searched by different
+    settings, or when no run of one kept finite.
     """
     rows: dict[int, dict] = {}
     best: dict[int, tuple[MLP, np.ndarray, np.ndarray]] = {}
     seen: dict[int, set[int]] = {}
     expected: dict[int, int] = {}
+    settings: dict[str, object] = {}
     for shard in shards:
+        _check_settings(shard, settings)
         k, number = int(shard.config["weights"]), int(shard.config["shard"])
         if number in seen.setdefault(k, set()):
             raise InputError(f"{shard.path}: shard {number} of {k} weights is given twice")
@@ -40,6 +43,19 @@ def gather(shards: Iterable[Stored]) -> dict[str, np.ndarray | pd.DataFrame]:
         if missing:
             raise InputError(f"search of {k} weights lacks shard {missing[0]} of {count}")
     return _as_content(rows, best)
+
+
+def _check_settings(shard: Stored, settings: dict[str, object]) -> None:
+    """All shards must have been searched alike; the first one says how."""
+    own = ("weights", "shard", "shards", "data", "backend")
+    found = {name: value for name, value in shard.config.items() if name not in own}
+    for name, value in (settings or found).items():
+        if found.get(name) != value:
+            raise InputError(
+                f"{shard.path}: searched with {name} {found.get(name)}, the first shard with "
+                f"{value}; search them alike"
+            )
+    settings.update(found)
 
 
 def _summary(shard: Stored) -> tuple[dict, int]:
