@@ -69,8 +69,14 @@ def _choose_device(asked: str, threads: int) -> str:
     return asked
 
 
+def settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """The arguments that decide the result."""
+    leave_out = {"output", "device", "threads"}
+    return {name: value for name, value in vars(arguments).items() if name not in leave_out}
+
+
 def write(arguments: argparse.Namespace, kind: str, content: store.Content) -> None:
     """Write what a step made to its `--output`, with the arguments that decided it."""
-    leave_out = {"output", "device", "threads"}
-    config = {name: value for name, value in vars(arguments).items() if name not in leave_out}
-    store.write(arguments.output, kind, content, config=config, device=arguments.device)
+    store.write(
+        arguments.output, kind, content, config=settings(arguments), device=arguments.device
+    )

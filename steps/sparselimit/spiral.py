@@ -83,6 +83,7 @@ def engine(arguments: Namespace) -> Engine:
         "device": arguments.device,
         "backend": arguments.backend,
         "checkpoint": output.with_name(output.name + ".checkpoint"),
+        "identity": repr(sorted(cli.settings(arguments).items())),
     }
 
 

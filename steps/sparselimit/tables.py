@@ -154,7 +154,7 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
 
 def _named(file: Stored, table: str) -> pd.DataFrame:
     """A table with the name of the network it is about, which is the name of its file."""
-    rows = file.table(table)
+    rows = file.table(table).copy()
     rows.insert(0, "network", file.path.stem)
     return rows
 

@@ -97,6 +97,21 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_a_checkpoint_of_other_pruning_targets_is_refused(tmp_path: Path) -> None:
+    """Members and steps are the same: only what the caller says of itself tells them apart."""
+    members, path = _members(), tmp_path / "run.checkpoint"
+    plan = Plan.of(["cosine"], EPOCHS, batch_size=16)
+    with pytest.raises(Stopped):
+        engine.train(
+            members, _points(), plan, [_stop_at(3)], checkpoint=path, identity="targets [10]"
+        )
+    passing = Event([3], lambda *_: None)
+    with pytest.raises(InputError, match="another run; delete it"):
+        engine.train(members, _points(), plan, [passing], checkpoint=path, identity="targets [12]")
+    engine.train(members, _points(), plan, [passing], checkpoint=path, identity="targets [10]")
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated"])
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.checkpoint"

@@ -32,6 +32,7 @@ class Engine(TypedDict, total=False):
     device: str
     backend: str
     checkpoint: Path | None
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def train(
     device: str = "cpu",
     backend: str = "auto",
     checkpoint: Path | None = None,
+    identity: str = "",
     label: str = "train",
 ) -> Trained:
     """Train all members on the points and evaluate them on the same points.
@@ -93,7 +95,8 @@ def train(
 
     With a `checkpoint` path the run saves its state there now and then and on SIGTERM (which then
     ends it by `Stopped`); the same call goes on from it to the same numbers, and removes it at the
-    end.
+    end. Of the events a checkpoint knows only the steps: `identity` has to tell runs apart that
+    differ in what their events do, for example in their pruning targets.
 
     Raises InputError when plan and data do not fit, the backend cannot be had, or the checkpoint is
     damaged or of another run.
@@ -121,7 +124,7 @@ def train(
         if checkpoint is None:
             run.all_chunks(device, progress, None)
         else:
-            keeper = Checkpoint(checkpoint, run.identity(), CHECKPOINT_SECONDS)
+            keeper = Checkpoint(checkpoint, [identity, *run.identity()], CHECKPOINT_SECONDS)
             with keeper.listening():
                 run.all_chunks(device, progress, keeper)
     return run.trained
@@ -139,7 +142,7 @@ class _Run:
     trained: Trained
 
     def identity(self) -> list[object]:
-        """All that decides the result."""
+        """All that decides the result, but for what the events do."""
         members = [value for value in vars(self.members).values() if isinstance(value, Tensor)]
         times = [list(event.steps) for event in self.events]
         plan = [torch.as_tensor(self.plan.factors), self.plan.batch_size]

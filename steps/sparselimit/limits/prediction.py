@@ -1,14 +1,15 @@
 """All predictions of one network's pruning limit in one table, beside the measured thresholds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from sparselimit.curvature.quadrature import Bracket, Tridiagonal
+from sparselimit.curvature.quadrature import Bracket, NegativeRule, Tridiagonal
 from sparselimit.limits.bounds import (
     Direction,
     Limit,
+    Unresolved,
     interpolated_direction,
     pruning_limit,
     tolerance,
@@ -19,7 +20,7 @@ from sparselimit.store import Stored
 
 # The published formula as its authors use it and on two readings of the negative eigenvalues; the
 # corrected formula, aware of the direction to the pruned point, on the positive matrix.
-VARIANTS: dict[str, list[tuple[str, FormulaName]]] = {
+VARIANTS: dict[str, list[tuple[NegativeRule, FormulaName]]] = {
     "hessian": [("abs", "published"), ("clip", "published")],
     "ggn": [("psd", "published"), ("psd", "B")],
 }
@@ -36,6 +37,10 @@ def _direction(spectrum: Stored) -> Direction | None:
     removed = spectrum.array("offset_removed").tolist()
     brackets = [Bracket.psd([run]) for run in lanczos_runs(spectrum, "offset_")]
     return interpolated_direction(removed, brackets) if removed else None
+
+
+def _bracket(runs: Sequence[Tridiagonal], negative: NegativeRule) -> Bracket:
+    return Bracket.psd(runs) if negative == "psd" else Bracket.signed(runs, negative)
 
 
 def predictions(
@@ -59,50 +64,47 @@ def predictions(
         measured.removed.to_numpy(), (accuracy.iloc[0] - accuracy).to_numpy(), accuracy_tolerance
     )
     rows = []
-    for spectrum, (rule, epsilon) in _settings(spectra, tolerances):
+    for spectrum in spectra:
         operator, runs = str(spectrum.config["operator"]), lanczos_runs(spectrum)
-        threshold = last_within(measured.removed.to_numpy(), damage, epsilon)
-        for negative, formula in VARIANTS[operator]:
-            bracket = (
-                Bracket.psd(runs)
-                if negative == "psd"
-                else Bracket.signed(runs, "abs" if negative == "abs" else "clip")
-            )
-            found = pruning_limit(
-                bracket,
-                parameters[prunable],
-                len(parameters),
-                epsilon,
+        variants = [
+            (
+                negative,
                 formula,
+                _bracket(runs, negative),
                 _direction(spectrum) if formula == "B" else None,
             )
-            rows.append(
-                {
-                    "operator": operator,
-                    "negative": negative,
-                    "formula": formula,
-                    "rule": rule,
-                    "epsilon": epsilon,
-                    "prunable": int(prunable.sum()),
-                    **_columns(found),
-                    "one_shot_removed": threshold,
-                    "one_shot_ratio": threshold / int(prunable.sum()),
-                    "one_shot_ratio_by_accuracy": by_accuracy / int(prunable.sum()),
-                }
-            )
+            for negative, formula in VARIANTS[operator]
+        ]
+        spread = tolerance("batch_std", spectrum.array("batch_losses"))
+        for rule, epsilon in [("batch_std", spread), *(("fixed", value) for value in tolerances)]:
+            threshold = last_within(measured.removed.to_numpy(), damage, epsilon)
+            for negative, formula, bracket, direction in variants:
+                found = pruning_limit(
+                    bracket,
+                    parameters[prunable],
+                    len(parameters),
+                    epsilon,
+                    formula,
+                    direction,
+                )
+                rows.append(
+                    {
+                        "operator": operator,
+                        "negative": negative,
+                        "formula": formula,
+                        "rule": rule,
+                        "epsilon": epsilon,
+                        "prunable": int(prunable.sum()),
+                        **_columns(found),
+                        "one_shot_removed": threshold,
+                        "one_shot_ratio": threshold / int(prunable.sum()),
+                        "one_shot_ratio_by_accuracy": by_accuracy / int(prunable.sum()),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
-def _settings(
-    spectra: Sequence[Stored], tolerances: Sequence[float]
-) -> Iterator[tuple[Stored, tuple[str, float]]]:
-    for spectrum in spectra:
-        yield spectrum, ("batch_std", tolerance("batch_std", spectrum.array("batch_losses")))
-        for value in tolerances:
-            yield spectrum, ("fixed", value)
-
-
-def _columns(found: object) -> dict[str, object]:
+def _columns(found: Limit | Unresolved) -> dict[str, object]:
     if isinstance(found, Limit):
         return {
             "removed_lower": found.lower,
@@ -119,5 +121,5 @@ def _columns(found: object) -> dict[str, object]:
         "removed_lower": -1,
         "removed_upper": -1,
         **unknown,
-        "reason": getattr(found, "reason", ""),
+        "reason": found.reason,
     }
