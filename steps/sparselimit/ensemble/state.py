@@ -18,6 +18,7 @@ class State:
     velocity    float [E, n_parameters], the momentum buffers of SGD
     mask        bool  [E, n_parameters]
     rate, momentum, weight_decay  float64 [E], as they stand for the coming steps
+    batch       x [batch, inputs] and y [batch] of the coming step; none after the last
     """
 
     network: MLP
@@ -28,6 +29,7 @@ class State:
     rate: Tensor
     momentum: Tensor
     weight_decay: Tensor
+    batch: tuple[Tensor, Tensor] | None = None
 
     def set_mask(self, mask: Tensor) -> None:
         """Replace the mask; entries that it drops become zero, with their momentum."""
@@ -41,9 +43,11 @@ class Event:
     """Something done to the ensemble before the given steps, counted from 0.
 
     The number of all steps may be among them: then it is done after the last. `memory` names the
-    tensors that `act` writes besides the state, so that a checkpoint can hold them.
+    tensors that `act` writes besides the state, so that a checkpoint can hold them. An event that
+    `replaces_step` uses up the batch of its step: no gradient step is taken on it.
     """
 
     steps: Sequence[int]
     act: Callable[[State, int], None]
     memory: tuple[Tensor, ...] = ()
+    replaces_step: bool = False

@@ -183,19 +183,24 @@ class _Run:
         due = {step for event in self.events for step in event.steps}
         inner = {step - first for step in due if first < step < first + len(batches)}
         for start, end in pairwise(sorted({0, *inner, len(batches)})):
-            self._act(state, first + start)
-            self.engine.advance(state, self.points, batches[start:end])
+            state.batch = self.points.x[batches[start]], self.points.y[batches[start]]
+            replaced = self._act(state, first + start)
+            if start + replaced < end:
+                self.engine.advance(state, self.points, batches[start + replaced : end])
         lost = ~state.parameters.isfinite().all(dim=1).cpu()
         diverged_at = self.trained.diverged_at
         newly = state.index[lost & (diverged_at[state.index] < 0)]
         diverged_at[newly] = first + len(batches)
 
-    def _act(self, state: State, step: int) -> None:
-        for event in self.events:
-            if step in event.steps:
-                event.act(state, step)
+    def _act(self, state: State, step: int) -> bool:
+        """Let the events of a step act; says whether one of them takes its place."""
+        due = [event for event in self.events if step in event.steps]
+        for event in due:
+            event.act(state, step)
+        return any(event.replaces_step for event in due)
 
     def _finish(self, part: Members, state: State) -> None:
+        state.batch = None
         self._act(state, self.plan.epochs * self.plan.steps_per_epoch(len(self.points.x)))
         accuracy, loss = self.engine.evaluate(part.network, state.parameters, self.points)
         self.trained.parameters[state.index] = state.parameters.cpu()

@@ -11,7 +11,7 @@ from sparselimit.ensemble.state import Event, State
 from sparselimit.errors import InputError
 from sparselimit.pruning.problem import Problem
 from sparselimit.pruning.published import keep_above
-from sparselimit.sparsity.masks import keep_largest, with_biases
+from sparselimit.sparsity.masks import with_biases
 
 
 def events(problem: Problem, *, prunings: int = 200) -> list[Event]:
@@ -35,13 +35,10 @@ def events(problem: Problem, *, prunings: int = 200) -> list[Event]:
         left = (1 - step // interval / end) ** 3
         network, n = state.network, state.network.n_weights
         target = problem.target[state.index].to(state.mask.device, torch.float64)
-        magnitude = state.parameters[:, :n].abs()
-        if published:
-            kept = keep_above(magnitude, (target + (n - target) * left).long())
-        else:
-            # Removed weights rank last, so that a kept weight of value zero is not exchanged.
-            magnitude = torch.where(state.mask[:, :n], magnitude, -1.0).nan_to_num(nan=torch.inf)
-            kept = keep_largest(magnitude, (target + ((n - target) * left).round()).long())
+        dense = target + (n - target) * left
+        k = dense if published else dense.round()
+        magnitude = state.parameters[:, :n].abs().nan_to_num(nan=torch.inf)
+        kept = problem.keep(magnitude, k.long(), published=keep_above, within=state.mask[:, :n])
         state.set_mask(state.mask & with_biases(network, kept))
 
     return [Event(steps, prune)]

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.train import batch_order
+from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP
+from sparselimit.sparsity.masks import keep_effective, keep_largest
 
 PROTOCOLS = ("exact", "published")
+COUNTS = ("weights", "effective")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Problem:
     steps       SGD steps of a training run
     protocol    `exact`, or `published`: the slips of the published code included, so that its
                 numbers can be compared (Zhang & Papyan 2024)
+    count       what a target counts: `weights`, or `effective` weights, those on some path from an
+                input to an output
     """
 
     network: MLP
@@ -35,6 +40,38 @@ class Problem:
     batch_size: int
     steps: int
     protocol: str = "exact"
+    count: str = "weights"
+
+    def __post_init__(self) -> None:
+        if self.count == "effective" and self.protocol == "published":
+            raise InputError("count effective: the published protocol counts weights; use exact")
+
+    def keep(
+        self,
+        scores: Tensor,
+        k: Tensor,
+        *,
+        published: Callable[[Tensor, Tensor], Tensor],
+        within: Tensor | None = None,
+    ) -> Tensor:
+        """The mask of each member's k largest scores, by this problem's way of counting.
+
+        scores     [E, n_weights]
+        k          int64 [E]
+        published  how the method's published code compares (scores, k); see `published`
+        within     bool [E, n_weights], weights that may be kept, for methods that never bring one
+                   back; the published rules rely on scores alone
+        """
+        if self.protocol == "published":
+            return published(scores, k)
+        if self.count == "effective":
+            everything = torch.ones_like(scores, dtype=torch.bool)
+            return keep_effective(
+                self.network, scores, k, everything if within is None else within
+            )
+        return keep_largest(
+            scores if within is None else torch.where(within, scores, -torch.inf), k
+        )
 
     def batches(self, seed: int, n: int) -> Tensor:
         """`n` batches drawn before training, int64 [n, batch]: of the epoch before the first."""

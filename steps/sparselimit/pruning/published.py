@@ -8,9 +8,9 @@ are repeated to the letter, in Python floats, so that published masks can be rep
 from torch import Tensor
 
 
-def rounded_count(n_weights: int, target: int) -> int:
-    """int(N * (t / N)): the target, or one less where the division rounds down."""
-    return int(n_weights * (target / n_weights))
+def rounded_count(n_weights: int, target: Tensor) -> Tensor:
+    """int(N * (t / N)): the targets, or one less where the division rounds down; int64 [E]."""
+    return (n_weights * (target.double() / n_weights)).long()
 
 
 def keep_at_least(scores: Tensor, k: Tensor) -> Tensor:

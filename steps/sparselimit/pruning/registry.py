@@ -13,6 +13,9 @@ and, if it does not train from the common initial values,
 
     start_parameters(problem) -> parameters [E, n_parameters].
 
+A method that trains several times over, each time with the whole schedule of learning rates, has an
+option `trainings` that says how often.
+
 Its options are the keyword arguments of that function, with a type and a default each; a docstring
 line `name: text` explains one. They are read from the source, so that a study can be checked
 without importing torch.
@@ -103,25 +106,27 @@ def apply(
 
     Raises InputError when the method's scores or mask cannot be used.
     """
+    # Here and not above: what reads options must not import torch.
+    from sparselimit.sparsity.masks import keep_largest
+
     module = importlib.import_module(f"sparselimit.pruning.{method}")
     chosen = complete(method, given)
-    if hasattr(module, "events"):
-        return _parameters(module, problem), problem.dense, module.events(problem, **chosen)
     problem = problem.with_parameters(_parameters(module, problem))
-    if hasattr(module, "start_mask"):
+    mask, events = problem.dense, []
+    if hasattr(module, "events"):
+        events = module.events(problem, **chosen)
+    elif hasattr(module, "start_mask"):
         mask = module.start_mask(problem, **chosen)
         _check_shape(method, "start_mask", mask, problem)
         if mask.dtype != problem.dense.dtype:
             raise InputError(
                 f"method {method}: start_mask of type {mask.dtype}, expected torch.bool"
             )
-        return problem.parameters, mask, []
-    # Here and not above: what reads options must not import torch.
-    from sparselimit.sparsity.masks import keep_largest
-
-    scores = module.saliency(problem, **chosen)
-    _check_shape(method, "saliency", scores, problem)
-    return problem.parameters, keep_largest(scores, problem.target), []
+    else:
+        scores = module.saliency(problem, **chosen)
+        _check_shape(method, "saliency", scores, problem)
+        mask = problem.keep(scores, problem.target, published=keep_largest)
+    return problem.parameters, mask, events
 
 
 def _parameters(module: ModuleType, problem: "Problem") -> "Tensor":

@@ -11,7 +11,6 @@ from sparselimit.networks.mlp import xavier_normal_weights
 from sparselimit.pruning.problem import Problem
 from sparselimit.pruning.published import keep_at_least, rounded_count
 from sparselimit.seeds import generator
-from sparselimit.sparsity.masks import keep_largest
 
 
 def saliency(problem: Problem, *, batches: int = 1) -> Tensor:
@@ -34,14 +33,11 @@ def start_mask(problem: Problem, *, batches: int = 1) -> Tensor:
 
     batches: number of batches that the saliency is measured on
     """
-    scores = saliency(problem, batches=batches)
+    scores, target = saliency(problem, batches=batches), problem.target
     if problem.protocol == "published":
         scores = scores / scores.sum(dim=1, keepdim=True)
-        n = problem.network.n_weights
-        return keep_at_least(
-            scores, torch.tensor([rounded_count(n, int(t)) for t in problem.target])
-        )
-    return keep_largest(scores, problem.target)
+        target = rounded_count(problem.network.n_weights, target)
+    return problem.keep(scores, target, published=keep_at_least)
 
 
 def start_parameters(problem: Problem) -> Tensor:
