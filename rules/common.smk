@@ -1,5 +1,6 @@
 # What all rules share: the study, checked; the interpreter; what a script depends on.
 import os
+import shlex
 import sys
 from math import ceil
 from pathlib import Path
@@ -10,7 +11,6 @@ sys.path.insert(0, str(Path(workflow.basedir) / "steps"))
 
 from sparselimit import study as studies
 from sparselimit.errors import InputError
-from sparselimit.networks.mlp import MLP
 from sparselimit.search.counting import totals
 from sparselimit.sources import sources
 
@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 wildcard_constraints:
     method="[a-z][a-z0-9_]*",
     network="[a-z][a-z0-9_]*",
-    width=r"\d+",
+    study="[a-z][a-z0-9_]*",
     weights=r"\d+",
 
 
@@ -41,11 +41,6 @@ def flags(model, *names):
         values = value if isinstance(value, list) else [value]
         words += ["--" + name.replace("_", "-"), *map(str, values)]
     return " ".join(words)
-
-
-def targets_of(width):
-    """The targets that networks of a width can be pruned to: below their number of weights."""
-    return [k for k in study.prune.targets if k < MLP.spiral(width).n_weights]
 
 
 def shards_of(weights):

@@ -10,6 +10,7 @@ SPECTRUM_FILES = [
     for name in study.networks
     for operator in study.spectrum.steps
 ]
+SPIRAL_RUNS = [DENSE_RUNS, *PRUNED_RUNS]
 SPIRAL = "1 The Cubist Spiral"
 LIMITS = "2 Limits of trained networks"
 
@@ -18,11 +19,13 @@ TABLES = {
     "thresholds": (
         SPIRAL,
         "Fewest weights for each accuracy",
-        ["results/search/frontier.h5", *DENSE_RUNS, *PRUNED_RUNS],
+        ["results/search/frontier.h5", *SPIRAL_RUNS],
     ),
     "frontier": (SPIRAL, "The search, by weights", ["results/search/frontier.h5"]),
     "search_runs": (SPIRAL, "All runs of the search", SEARCH_SHARDS),
-    "methods": (SPIRAL, "What each method reached", [*DENSE_RUNS, *PRUNED_RUNS]),
+    "methods": (SPIRAL, "What each method reached", SPIRAL_RUNS),
+    "success": (SPIRAL, "How often each method succeeds", SPIRAL_RUNS),
+    "connectivity": (SPIRAL, "Connectivity, layer by layer", SPIRAL_RUNS),
     "networks": (LIMITS, "The networks", NETWORK_FILES["train/networks"]),
     "bounds": (LIMITS, "Predicted and measured limits", NETWORK_FILES["bounds"]),
     "sweeps": (LIMITS, "One-shot pruning", NETWORK_FILES["sweep"]),

@@ -1,5 +1,5 @@
 # Dense networks: ensembles on the spiral, classifiers whose pruning limit is studied.
-DENSE_RUNS = [f"results/train/spiral-w{width}.h5" for width in study.train.widths]
+DENSE_RUNS = "results/train/spiral.h5"
 
 
 rule train_spiral:
@@ -8,11 +8,11 @@ rule train_spiral:
         library=sources("train_spiral.py"),
         data="results/data/spiral.h5",
     output:
-        "results/train/spiral-w{width}.h5",
+        "results/train/spiral.h5",
     log:
-        "logs/train_spiral-w{width}.log",
+        "logs/train_spiral.log",
     benchmark:
-        "benchmarks/train_spiral-w{width}.jsonl"
+        "benchmarks/train_spiral.jsonl"
     conda:
         "../envs/conda.yaml"
     resources:
@@ -20,13 +20,14 @@ rule train_spiral:
         mem_mb=2000,
         runtime=60,
     params:
+        networks=flags(study.train, "widths", "counts"),
         runs=flags(
             study.runs, "epochs", "batch_size", "learning_rates", "schedules", "seeds"
         ),
     message:
-        "train dense networks of width {wildcards.width}"
+        "train dense networks"
     shell:
-        "python {input.script} --data {input.data} --width {wildcards.width} {params.runs} "
+        "python {input.script} --data {input.data} {params.networks} {params.runs} "
         "--device {resources.device} --output {output} > {log} 2>&1"
 
 

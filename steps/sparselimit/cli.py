@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 bad input, told in one line; 1 anything else.
 """
 
 import argparse
+import glob
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +76,17 @@ def settings(arguments: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in vars(arguments).items() if name not in leave_out}
 
 
+def checkpoint(arguments: argparse.Namespace) -> Path:
+    """Where a step keeps its state while it computes: beside the output, until that is written."""
+    output: Path = arguments.output
+    return output.with_name(output.name + ".checkpoint")
+
+
 def write(arguments: argparse.Namespace, kind: str, content: store.Content) -> None:
     """Write what a step made to its `--output`, with the arguments that decided it."""
     store.write(
         arguments.output, kind, content, config=settings(arguments), device=arguments.device
     )
+    kept = checkpoint(arguments)
+    for part in kept.parent.glob(glob.escape(kept.name) + "*"):
+        part.unlink()

@@ -101,14 +101,31 @@ KINDS: dict[str, Kind] = {
             "split": Array("i", ("points",)),
         },
     ),
-    # Networks of one shape trained on the spiral: dense, or pruned by one method.
+    # Networks 2-d1-d2-d3-1 trained on the spiral, dense or pruned by one method; masks (over
+    # weights) and parameters lie one after another, in the order of the runs. `layers` says how
+    # each mask is connected, before training (`when` is start) and after it (end).
     "spiral-runs": Kind(
-        1,
+        2,
         {
-            "sizes": Array("i", ("layers",)),
-            "runs": Table({"method": "U", "target": "i", **RUN}, rows="runs"),
-            "mask": Array("b", ("runs", "weights")),
-            "parameters": Array("f", ("runs", "parameters"), finite=False),
+            "runs": Table(
+                {"method": "U", "network": "U", "target": "i", **WIDTHS, **RUN}, rows="runs"
+            ),
+            "layers": Table(
+                {
+                    "run": "i",
+                    "when": "U",
+                    "layer": "i",
+                    "weights": "i",
+                    "effective_weights": "i",
+                    "active": "i",
+                    "constant": "i",
+                    "dead": "i",
+                    "unused": "i",
+                },
+                rows="layers",
+            ),
+            "mask": Array("b", ("all weights",)),
+            "parameters": Array("f", ("all parameters",), finite=False),
         },
     ),
     # One shard of the search over all networks with k weights: the networks (`network` is the place

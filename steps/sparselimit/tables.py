@@ -12,33 +12,70 @@ import pandas as pd
 from sparselimit.curvature.quadrature import Spectrum, density
 from sparselimit.errors import InputError
 from sparselimit.limits.prediction import lanczos_runs
+from sparselimit.statistics import wilson
 from sparselimit.store import Stored
 
 ACCURACIES = (0.8, 0.9, 0.95, 0.99, 0.995)
+RUN_GROUP = ["study", "method", "network", "target"]
 
 
 def methods(files: Sequence[Stored]) -> pd.DataFrame:
-    """From `spiral-runs`: what each method reached at each width and target.
+    """From `spiral-runs`: what each method reached in each study, on each network, at each target.
 
-    The spread is over learning rates, schedules and seeds; accuracy_low and accuracy_high are the
-    least and the greatest of `runs` accuracies.
+    Accuracies over learning rates, schedules and seeds: median, a band from the 10th to the 90th
+    percentile, least and greatest.
     """
-    runs = pd.concat(
-        [file.table("runs").assign(width=int(file.array("sizes")[1])) for file in files]
-    )
-    groups = runs.groupby(["method", "width", "target"])
+    groups = _spiral_runs(files).groupby(RUN_GROUP)
+    accuracy = groups.accuracy
     table = groups.agg(
+        width=("width", "first"),
         runs=("accuracy", "size"),
         steps=("steps", "sum"),
         weights=("weights", "median"),
+        density=("density", "median"),
         effective_weights=("effective_weights", "median"),
         connected=("paths", lambda paths: (paths > 0).mean()),
         accuracy_median=("accuracy", "median"),
-        accuracy_low=("accuracy", "min"),
-        accuracy_high=("accuracy", "max"),
         diverged=("diverged_at", lambda steps: (steps >= 0).sum()),
+    ).assign(
+        accuracy_p10=accuracy.quantile(0.1),
+        accuracy_p90=accuracy.quantile(0.9),
+        accuracy_low=accuracy.min(),
+        accuracy_high=accuracy.max(),
     )
     return table.reset_index()
+
+
+def success(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `spiral-runs`: share of runs that reach each accuracy, with its 95% Wilson interval."""
+    runs = _spiral_runs(files)
+    rows = []
+    for level in ACCURACIES:
+        groups = runs.assign(reached=runs.accuracy >= level).groupby(RUN_GROUP)
+        rows.append(
+            groups.agg(runs=("reached", "size"), successes=("reached", "sum"))
+            .reset_index()
+            .assign(accuracy=level)
+        )
+    table = pd.concat(rows, ignore_index=True)
+    low, high = wilson(table.successes, table.runs)
+    return table.assign(rate=table.successes / table.runs, rate_low=low, rate_high=high)
+
+
+def connectivity(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `spiral-runs`: how the masks are connected before and after training; means over runs.
+
+    A row is a layer: its weight matrix and the neurons it leads to (see `sparsity.connectivity` for
+    the classes of neurons).
+    """
+    parts = []
+    for file in files:
+        layers = file.table("layers")
+        own = file.table("runs")[["method", "network", "target"]].iloc[layers.run]
+        parts.append(layers.assign(study=study_of(file), **own.reset_index(drop=True)))
+    counts = ["weights", "effective_weights", "active", "constant", "dead", "unused"]
+    keys = [*RUN_GROUP, "when", "layer"]
+    return pd.concat(parts).groupby(keys)[counts].mean().reset_index()
 
 
 def frontier(files: Sequence[Stored]) -> pd.DataFrame:
@@ -64,15 +101,12 @@ def thresholds(files: Sequence[Stored]) -> pd.DataFrame:
     is missing where the accuracy was not reached; `steps` is what the source spent in all.
     """
     by_kind = {kind: [f for f in files if f.attributes["kind"] == kind] for kind in _kinds(files)}
-    found = [
-        frontier(by_kind.get("frontier", [])).assign(source="search")[
-            ["source", "weights", "accuracy", "steps"]
-        ]
+    found = [frontier(by_kind.get("frontier", [])).assign(source="search")]
+    found += [
+        file.table("runs").rename(columns={"method": "source"})
+        for file in by_kind.get("spiral-runs", [])
     ]
-    for file in by_kind.get("spiral-runs", []):
-        runs = file.table("runs").rename(columns={"method": "source"})
-        found.append(runs[["source", "weights", "accuracy", "steps"]])
-    reached = pd.concat(found)
+    reached = pd.concat([rows[["source", "weights", "accuracy", "steps"]] for rows in found])
     rows = []
     for source, runs in reached.groupby("source"):
         for accuracy in ACCURACIES:
@@ -140,6 +174,8 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
     function.__name__: function
     for function in (
         methods,
+        success,
+        connectivity,
         frontier,
         search_runs,
         thresholds,
@@ -150,6 +186,20 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         geometry,
     )
 }
+
+
+def study_of(file: Stored) -> str:
+    """The study that runs belong to, which is the name of their folder; `dense` if not pruned."""
+    return file.path.parent.name if "method" in file.config else "dense"
+
+
+def _spiral_runs(files: Sequence[Stored]) -> pd.DataFrame:
+    """All runs, with their study, density, and the largest width of their network."""
+    runs = pd.concat([file.table("runs").assign(study=study_of(file)) for file in files])
+    weights = 2 * runs.d1 + runs.d1 * runs.d2 + runs.d2 * runs.d3 + runs.d3
+    return runs.assign(
+        density=runs.weights / weights, width=runs[["d1", "d2", "d3"]].max(axis=1)
+    ).reset_index(drop=True)
 
 
 def _named(file: Stored, table: str) -> pd.DataFrame:

@@ -84,7 +84,23 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
     for name, column in whole.columns().items():
         torch.testing.assert_close(resumed.columns()[name], column, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(again.accuracy, whole_trace.accuracy, rtol=0, atol=0)
-    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    """Until the caller has its results on disk, the checkpoint gives them without training."""
+    members, path = _members(), tmp_path / "run.checkpoint"
+    acted = []
+    counting = Event([3], lambda *_: acted.append(1))
+    trace = Trace.of(len(members), _points(), [0, 12])
+    first = _train(members, [counting, trace.event], path, "batched")
+    assert path.exists()
+    acted.clear()
+    once_more = Trace.of(len(members), _points(), [0, 12])
+    again = _train(members, [counting, once_more.event], path, "batched")
+    assert not acted
+    for name, column in first.columns().items():
+        torch.testing.assert_close(again.columns()[name], column, rtol=0, atol=0)
+    torch.testing.assert_close(once_more.loss, trace.loss, rtol=0, atol=0)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -109,7 +125,6 @@ def test_a_checkpoint_of_other_pruning_targets_is_refused(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="another run; delete it"):
         engine.train(members, _points(), plan, [passing], checkpoint=path, identity="targets [12]")
     engine.train(members, _points(), plan, [passing], checkpoint=path, identity="targets [10]")
-    assert not path.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated"])

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sparselimit import cli, store
+from sparselimit import cli, spiral, store
 from sparselimit.console import progress_bar
 from sparselimit.errors import InputError
 from sparselimit.search.counting import totals
@@ -106,7 +106,7 @@ def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
     assert place.returncode == 2
     assert_one_line(place.stderr, "/dev/null/digits.h5", "cannot be written")
     device = in_a_process(
-        "train_spiral", "--width", 3, "--data", "x", "--device", "gpu", "--output", output
+        "train_spiral", "--widths", 3, "--data", "x", "--device", "gpu", "--output", output
     )
     assert device.returncode == 2
     assert_one_line(device.stderr, "train_spiral.py: ", "--device", "gpu", "cuda")
@@ -118,36 +118,36 @@ def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
     [
         ("data_spiral", ["--output", "required"]),
         ("data_cifar --folder {folder} --output {out}", ["CIFAR10", "{folder}", "download: true"]),
-        ("train_spiral --width 3 --data {folder}/none.h5 --output {out}", ["none.h5", "no such"]),
-        ("train_spiral --width 0 --data {disc} --output {out}", ["--width", "0"]),
+        ("train_spiral --widths 3 --data {folder}/none.h5 --output {out}", ["none.h5", "no such"]),
+        ("train_spiral --widths 0 --data {disc} --output {out}", ["--widths", "0"]),
         (
-            "train_spiral --width 3 --data {disc} --learning-rates -0.1 --output {out}",
+            "train_spiral --widths 3 --data {disc} --learning-rates -0.1 --output {out}",
             ["learning_rate", "non-negative"],
         ),
         (
-            "train_spiral --width 3 --data {disc} --batch-size 999 --output {out}",
+            "train_spiral --widths 3 --data {disc} --batch-size 999 --output {out}",
             ["batch size 999", "256 points"],
         ),
         (
-            "prune_spiral --method imp --width 3 --data {disc} --targets 10 28 --output {out}",
+            "prune_spiral --method imp --networks 3 --data {disc} --targets 10 28 --output {out}",
             ["target 28", "27 weights"],
         ),
         (
-            "prune_spiral --method magic --width 3 --data {disc} --targets 10 --output {out}",
+            "prune_spiral --method magic --networks 3 --data {disc} --targets 10 --output {out}",
             ["--method", "magic", "snip"],
         ),
         (
-            'prune_spiral --method imp --options {{"pruning":2}} --width 3 --data {disc} '
+            'prune_spiral --method imp --options {{"pruning":2}} --networks 3 --data {disc} '
             "--targets 10 --output {out}",
             ["no option 'pruning'", "did you mean prunings?"],
         ),
         (
-            "prune_spiral --method imp --options [2] --width 3 --data {disc} --targets 10 "
+            "prune_spiral --method imp --options [2] --networks 3 --data {disc} --targets 10 "
             "--output {out}",
             ["--options", "[2]", "JSON object"],
         ),
         (
-            "prune_spiral --method imp --options {{2 --width 3 --data {disc} --targets 10 "
+            "prune_spiral --method imp --options {{2 --networks 3 --data {disc} --targets 10 "
             "--output {out}",
             ["--options", "{{2"],
         ),
@@ -285,10 +285,20 @@ def test_progress_in_a_log_is_plain_lines(
 
 def test_from_data_to_the_tables_of_the_spiral(step: Step, folder: Path, disc: Path) -> None:
     run = ("--data", disc, "--epochs", 2, "--batch-size", 32)
-    assert step("train_spiral", *run, "--width", 3, "--seeds", 2, "--output", folder / "d.h5") == 0
-    pruned = ("--targets", 12, 20, "--options", '{"prunings": 4}', "--protocol", "exact")
+    assert step("train_spiral", *run, "--widths", 3, "--seeds", 2, "--output", folder / "d.h5") == 0
+    pruned = (
+        "--targets",
+        12,
+        20,
+        99,
+        "--fitting",
+        "--options",
+        '{"prunings": 4}',
+        "--protocol",
+        "exact",
+    )
     assert (
-        step("prune_spiral", *run, "--method", "imp", "--width", 3, *pruned,
+        step("prune_spiral", *run, "--method", "imp", "--networks", 3, *pruned,
              "--schedules", "cosine", "constant", "--output", folder / "imp.h5") == 0
     )  # fmt: skip
     shards = []
@@ -333,16 +343,17 @@ def test_from_data_to_the_tables_of_the_spiral(step: Step, folder: Path, disc: P
 
 def test_equal_runs_have_equal_results(step: Step, folder: Path, disc: Path) -> None:
     """Alone and in company: what a run is decides its result."""
-    run = ("--data", disc, "--epochs", 2, "--batch-size", 32, "--method", "snip", "--width", 3)
+    run = ("--data", disc, "--epochs", 2, "--batch-size", 32, "--method", "snip", "--networks", 3)
     files = []
     for i, targets in enumerate([(12, 20), (20,)]):
         files.append(folder / f"snip-{i}.h5")
         assert step("prune_spiral", *run, "--targets", *targets, "--output", files[-1]) == 0
     both, alone = (store.read(path, "spiral-runs") for path in files)
-    np.testing.assert_array_equal(both.array("mask")[1:], alone.array("mask"))
-    np.testing.assert_allclose(
-        both.array("parameters")[1:], alone.array("parameters"), rtol=1e-4, atol=1e-5
-    )
+    _, second = spiral.stored_networks(both)
+    (only,) = spiral.stored_networks(alone)
+    assert second[0] == only[0]
+    np.testing.assert_array_equal(second[1], only[1])
+    np.testing.assert_allclose(second[2], only[2], rtol=1e-4, atol=1e-5)
 
 
 def test_from_data_to_the_limits_of_a_network(step: Step, folder: Path) -> None:

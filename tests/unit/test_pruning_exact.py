@@ -15,13 +15,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.state import Event, State
 from sparselimit.ensemble.train import batch_order
+from sparselimit.networks.initial import drawn
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import imp, registry, snip
 from sparselimit.pruning.problem import Problem
 from sparselimit.pruning.published import keep_above, keep_at_least, rounded_count
-from sparselimit.pruning.runs import prune_and_train
+from sparselimit.pruning.runs import possible_targets, prune_and_train, random_like
 from sparselimit.sparsity.masks import with_biases
-from sparselimit.spiral import Grid, initial_networks
+from sparselimit.spiral import Grid
 from tests.unit.refusals import refused
 
 TARGETS = range(15, 66)
@@ -35,9 +36,10 @@ def problem(
     seeds = [i % 3 for i in range(len(targets))]
     return Problem(
         network,
-        initial_networks(network, seeds),
+        drawn(network, seeds),
         torch.tensor(targets),
         torch.tensor(seeds),
+        torch.full((len(seeds),), 0.1, dtype=torch.float64),
         Points(x, (x.norm(dim=1) > 1).float()),
         batch_size=16,
         steps=steps,
@@ -80,18 +82,15 @@ def test_every_target_is_met(method: str, width: int) -> None:
     targets = [k for k in TARGETS if k < network.n_weights]
     data = problem(network, [1]).points
     grid = Grid(targets, [0.1], ["cosine"], seeds=1, epochs=30, batch_size=16)
-    found = prune_and_train(method, {}, network, grid, data)
-    runs, mask, parameters = found["runs"], found["mask"], found["parameters"]
-    assert isinstance(runs, pd.DataFrame)
-    assert isinstance(mask, np.ndarray)
-    assert isinstance(parameters, np.ndarray)
+    choice = registry.Choice.of(method, {})
+    (found,) = prune_and_train(choice, "net", network, drawn, grid, data)
+    runs, mask, parameters = found.table, found.mask, found.parameters
     assert runs.target.tolist() == runs.weights.tolist() == targets
-    assert mask.sum(axis=1).tolist() == targets
-    kept = with_biases(network, torch.tensor(mask)).numpy()
-    assert (parameters[~kept] == 0).all()
+    assert mask.sum(dim=1).tolist() == targets
+    assert (parameters[~with_biases(network, mask)] == 0).all()
     assert (runs.effective_weights <= runs.weights).all()
     assert ((runs.paths > 0) == (runs.effective_weights > 0)).all()
-    assert (runs.steps == 120).all()
+    assert (runs.steps == 120 * int(choice.options.get("trainings", 1))).all()
 
 
 @pytest.mark.parametrize("method", registry.known())
@@ -102,9 +101,42 @@ def test_every_width_meets_targets(method: str, width: int) -> None:
     targets = [15, 40, 65]
     data = problem(network, [1]).points
     grid = Grid(targets, [0.1], ["cosine"], seeds=1, epochs=2, batch_size=16)
-    found = prune_and_train(method, {}, network, grid, data)["runs"]
-    assert isinstance(found, pd.DataFrame)
-    assert found.weights.tolist() == targets
+    choice = registry.Choice.of(method, {})
+    (found,) = prune_and_train(choice, "net", network, drawn, grid, data)
+    assert found.table.weights.tolist() == targets
+
+
+def test_effective_counts_come_close_from_below() -> None:
+    """All that is kept is on a path, never more than asked for, and nearly as much."""
+    network, targets = MLP.spiral(8), list(TARGETS)
+    data = problem(network, [1]).points
+    grid = Grid(targets, [0.1], ["cosine"], seeds=1, epochs=4, batch_size=16)
+    for name in ("imp", "snip"):
+        choice = registry.Choice.of(f"{name}_effective", {"method": name, "count": "effective"})
+        (found,) = prune_and_train(choice, "net", network, drawn, grid, data)
+        runs = found.table
+        assert (runs.weights == runs.effective_weights).all()
+        assert (runs.weights <= runs.target).all()
+        assert (runs.target - runs.weights).median() <= 2
+        assert (runs.paths > 0).all()
+
+
+def test_the_control_has_the_same_counts_in_every_layer() -> None:
+    """Other positions, the same initial values, the same training; and alone, the same masks."""
+    network = MLP.spiral(6)
+    data = problem(network, [1]).points
+    grid = Grid([15, 30], [0.1], ["cosine"], seeds=2, epochs=1, batch_size=16)
+    choice = registry.Choice.of("snip", {})
+    pruned, control = prune_and_train(choice, "net", network, drawn, grid, data, control=True)
+    assert control.table.method.unique().tolist() == ["random_snip"]
+    settings = ["target", "learning_rate", "schedule", "seed", "steps", "weights"]
+    pd.testing.assert_frame_equal(control.table[settings], pruned.table[settings])
+    for layer in network.weight_slices:
+        counts = [runs.mask[:, layer].sum(dim=1).tolist() for runs in (pruned, control)]
+        assert counts[0] == counts[1]
+    assert (pruned.mask != control.mask).any(dim=1).all()
+    again = random_like(network, pruned.mask[2:], pruned.table.seed.to_numpy()[2:])
+    assert torch.equal(again, control.mask[2:])
 
 
 def test_targets_that_cannot_be_met_are_refused() -> None:
@@ -113,7 +145,16 @@ def test_targets_that_cannot_be_met_are_refused() -> None:
     for target in (0, 28):
         grid = Grid([10, target], [0.1], ["cosine"], seeds=1, epochs=1, batch_size=16)
         with refused(f"target {target}", "27 weights", "from 1 to 27"):
-            prune_and_train("imp", {}, network, grid, data)
+            prune_and_train(registry.Choice.of("imp", {}), "w3", network, drawn, grid, data)
+
+
+def test_targets_above_a_networks_own_count_can_be_left_out() -> None:
+    network = MLP.spiral(3)
+    assert possible_targets([10, 27, 28], network, leave_out=True) == [10, 27]
+    with refused("target 0", "from 1 to 27"):
+        possible_targets([0, 10, 40], network, leave_out=True)
+    with refused("target 40", "from 1 to 27"):
+        possible_targets([40, 50], network, leave_out=True)
 
 
 def test_all_methods_start_alike() -> None:
@@ -122,7 +163,7 @@ def test_all_methods_start_alike() -> None:
     pruned = problem(network, [20, 30, 40, 25])
     starts = [registry.apply(method, pruned, {})[0] for method in registry.known()]
     for start in starts:
-        assert torch.equal(start, initial_networks(network, [0, 1, 2, 0]))
+        assert torch.equal(start, drawn(network, [0, 1, 2, 0]))
     assert torch.equal(starts[0][0], starts[0][3])
     assert not torch.isclose(starts[0][0], starts[0][1]).any()
     assert (starts[0].abs() <= torch.tensor(1 / np.sqrt(network.fan_in))).all()

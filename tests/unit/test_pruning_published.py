@@ -24,6 +24,7 @@ def _problem(network: MLP, parameters: torch.Tensor, target: int, points: Points
         parameters,
         torch.tensor([target]),
         torch.tensor([0]),
+        torch.tensor([0.1], dtype=torch.float64),
         points,
         batch_size=128,
         steps=19_500,

@@ -35,6 +35,7 @@ def problem() -> Problem:
         torch.randn(3, network.n_parameters, generator=generator),
         torch.tensor([4, 9, 18]),
         torch.tensor([0, 1, 1]),
+        torch.full((3,), 0.1, dtype=torch.float64),
         Points(x, (x[:, 0] > 0).float()),
         batch_size=10,
         steps=6,

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as nps
 
 from sparselimit.ensemble.batched import activations
 from sparselimit.networks.mlp import MLP
-from sparselimit.sparsity.connectivity import effective_mask, path_count
+from sparselimit.sparsity.connectivity import connectivity, effective_mask, path_count
 from sparselimit.sparsity.masks import keep_largest, with_biases
 from tests.unit.refusals import refused
 
@@ -54,24 +54,30 @@ def test_biases_follow_outgoing_weights() -> None:
     assert torch.equal(with_biases(network, weights[0]), expected[0])
 
 
-def paths(network: MLP, mask: np.ndarray) -> list[list[int]]:
-    """Every path of a masked network as the indices of its weights, by trying all of them."""
-    layers = network.weights(np.where(mask, np.arange(network.n_weights), -1))
-    found = []
-    for neurons in product(*map(range, network.sizes)):
+def paths(network: MLP, mask: np.ndarray, start: int = 0) -> dict[tuple[int, ...], list[int]]:
+    """Every path of a masked network from a layer of neurons to the outputs, by trying them all.
+
+    Paths by the neurons they visit: the indices of their weights.
+    """
+    layers = network.weights(np.where(mask, np.arange(network.n_weights), -1))[start:]
+    found = {}
+    for neurons in product(*map(range, network.sizes[start:])):
         steps = zip(layers, neurons, neurons[1:], strict=False)
         indices = [int(layer[out, into]) for layer, into, out in steps]
-        if min(indices) >= 0:
-            found.append(indices)
+        if min(indices, default=0) >= 0:
+            found[neurons] = indices
     return found
 
 
-@settings(deadline=None)
-@given(
-    sizes=st.lists(st.integers(1, 3), min_size=2, max_size=4).map(tuple),
+networks = given(
+    sizes=st.lists(st.integers(1, 3), min_size=2, max_size=5).map(tuple),
     seed=st.integers(0, 999),
-    density=st.floats(0.2, 1),
+    density=st.floats(0.1, 1),
 )
+
+
+@settings(deadline=None)
+@networks
 def test_paths_are_those_found_one_by_one(
     sizes: tuple[int, ...], seed: int, density: float
 ) -> None:
@@ -83,7 +89,92 @@ def test_paths_are_those_found_one_by_one(
     for mask, count, on_path in zip(masks, counts.tolist(), effective, strict=True):
         found = paths(network, mask)
         assert count == len(found)
-        assert set(on_path.nonzero()[:, 0].tolist()) == {i for path in found for i in path}
+        assert set(on_path.nonzero()[:, 0].tolist()) == {i for path in found.values() for i in path}
+
+
+@settings(deadline=None)
+@networks
+def test_classes_of_neurons_are_those_of_the_paths_found_one_by_one(
+    sizes: tuple[int, ...], seed: int, density: float
+) -> None:
+    network = MLP(sizes)
+    masks = np.random.default_rng(seed).random((3, network.n_weights)) < density
+    found = connectivity(network, torch.tensor(masks))
+    assert all(count.dtype == torch.int64 for count in found.values())
+    for member, mask in enumerate(masks):
+        whole = paths(network, mask)
+        for layer in range(network.n_layers):
+            names = [("weights", i) for i in layer_weights(network, mask, layer)]
+            on_path = {path[layer] for path in whole.values()}
+            names += [("effective_weights", i) for i in on_path]
+            names += [
+                (neuron_class(network, mask, whole, layer + 1, neuron), neuron)
+                for neuron in range(sizes[layer + 1])
+            ]
+            for name, counts in found.items():
+                assert counts[member, layer] == sum(have == name for have, _ in names), name
+
+
+def layer_weights(network: MLP, mask: np.ndarray, layer: int) -> list[int]:
+    """The kept weights of a layer."""
+    where = network.weight_slices[layer]
+    return [i for i in np.flatnonzero(mask).tolist() if where.start <= i < where.stop]
+
+
+def neuron_class(
+    network: MLP, mask: np.ndarray, whole: dict[tuple[int, ...], list[int]], layer: int, neuron: int
+) -> str:
+    """The class of a neuron by explicit paths; neuron layers count from the inputs, 0."""
+    if any(visited[layer] == neuron for visited in whole):
+        return "active"
+    if any(visited[0] == neuron for visited in paths(network, mask, layer)):
+        return "constant"
+    into, *out = network.weights(mask)[layer - 1 : layer + 1]
+    return "dead" if into[neuron].any() or any(w[:, neuron].any() for w in out) else "unused"
+
+
+def test_every_class_of_neurons() -> None:
+    """A network whose first hidden layer has one neuron of each class, and a chain of constants."""
+    network = MLP((2, 4, 3, 1))
+    layers = [
+        # to:   active  constant  dead    unused
+        [[1, 0], [0, 0], [1, 1], [0, 0]],
+        # to:   active (from the first two), constant (from the second), dead (from the third)
+        [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]],
+        [[1, 1, 0]],
+    ]
+    cut = [layers[0], layers[1], [[0, 1, 0]]]  # without the path: the output itself is constant
+    flat = [np.concatenate([np.ravel(w) for w in weights]) for weights in (layers, cut)]
+    mask = torch.tensor(np.stack(flat), dtype=torch.bool)
+    found = connectivity(network, mask)
+    assert {name: counts.tolist() for name, counts in found.items()} == {
+        "weights": [[3, 4, 2], [3, 4, 1]],
+        "effective_weights": [[1, 1, 1], [0, 0, 0]],
+        "active": [[1, 1, 1], [0, 0, 0]],
+        "constant": [[1, 1, 0], [1, 1, 1]],
+        "dead": [[1, 1, 0], [2, 2, 0]],
+        "unused": [[1, 0, 0], [1, 0, 0]],
+    }
+
+
+def test_neurons_behave_as_their_class_says() -> None:
+    """Constants emit the same for every point, and no output depends on dead neurons."""
+    network = MLP((2, 6, 6, 6, 1))
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(200, network.n_weights, generator=generator) < 0.2
+    found = connectivity(network, mask)
+    assert min(int(count.sum()) for count in found.values()) > 0
+    # All positive, so that no ReLU cuts off what a path carries.
+    x = torch.rand(50, 2, generator=generator, dtype=torch.float64)
+    values = torch.rand(200, network.n_parameters, generator=generator, dtype=torch.float64)
+    parameters = torch.where(with_biases(network, mask), values, 0.0).requires_grad_()
+    outputs = activations(network, parameters, x)
+    (gradient,) = torch.autograd.grad(outputs[-1].sum(), parameters)
+    for layer, bias_gradient in enumerate(network.biases(gradient)):
+        varies = outputs[layer].std(dim=2) > 1e-9
+        matters = bias_gradient != 0
+        assert torch.equal((varies & matters).sum(dim=1), found["active"][:, layer])
+        assert torch.equal((~varies & matters).sum(dim=1), found["constant"][:, layer])
 
 
 def test_path_counts_are_exact_at_full_size() -> None:

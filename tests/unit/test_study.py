@@ -55,7 +55,7 @@ def changed(path: Keys, value: object) -> Config:
 
 
 def test_the_default_study_is_valid() -> None:
-    assert study.read(config()).model_dump() == config()
+    assert study.read(config()).model_dump(exclude_unset=True) == config()
 
 
 @pytest.mark.parametrize("overlay", sorted(ROOT.glob("studies/*.yaml")), ids=lambda p: p.stem)
@@ -155,6 +155,8 @@ def test_a_method_without_options_has_its_defaults() -> None:
 
 # --- Wrong configurations ------------------------------------------------------------------------
 
+STUDY = ("prune", "studies", "overparameterisation")
+STUDY_OF_SEARCHED = config()["prune"]["studies"]["optimal_width"] | {"accuracy": None}
 NETWORK = config()["networks"]["dense"]
 
 
@@ -179,7 +181,14 @@ NETWORK = config()["networks"]["dense"]
         (("runs", "learning_rates"), ["5e-2"], ["number", "(it is '5e-2')"]),
         (("runs", "schedules"), ["cosin"], ["'cosine', 'step' or 'constant'"]),
         (("train", "widths"), 3, ["list", "(it is 3)"]),
-        (("prune", "targets"), [10, 0], ["greater than or equal to 1"]),
+        ((*STUDY, "targets"), [10, 0], ["greater than or equal to 1"]),
+        ((*STUDY, "networks"), [3, "best"], ["integer or 'searched'", "'best'"]),
+        (STUDY, STUDY_OF_SEARCHED, ["say by `accuracy` which network is meant"]),
+        ((*STUDY, "accuracy"), 95, ["less than or equal to 1"]),
+        (("prune", "methods", "dense"), {}, ["the name is taken"]),
+        (("prune", "methods", "random_imp"), {}, ["the name is taken"]),
+        (("prune", "methods", "mine"), {"method": "snap"}, ["'snap' is unknown"]),
+        (("prune", "methods", "imp"), {"count": "paths"}, ["none of weights, effective"]),
         (("prune", "methods", "snap"), {}, ["'snap' is unknown", "imp, "]),
         (("prune", "methods", "Imp"), {}, ["match pattern", "(it is 'Imp')"]),
         (
@@ -188,7 +197,11 @@ NETWORK = config()["networks"]["dense"]
             ["imp has no option 'pruning'", "did you mean prunings?"],
         ),
         (("prune", "methods", "imp"), {"prunings": "many"}, ["prunings: 'many' is not int"]),
-        (("prune", "methods", "imp"), {"prunings": [1]}, ["prunings", "(it is [1])"]),
+        (
+            ("prune", "methods", "imp"),
+            {"prunings": [1]},
+            ["prunings: ", "integer or ", "(it is [1])"],
+        ),
         (("search", "weights"), [3, 10], ["[3, 10]", "within 4 to 20"]),
         (("search", "weights"), [12, 10], ["[12, 10]"]),
         (("search", "weights"), [4, 99], ["[4, 99]"]),

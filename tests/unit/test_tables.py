@@ -19,11 +19,17 @@ def stored(kind: str, path: str, content: dict[str, Any], **config: object) -> S
     return Stored(Path(path), content, {"kind": kind, "config": json.dumps(config)})
 
 
-def runs_file(method: str, width: int, runs: list[dict[str, Any]]) -> Stored:
+def runs_file(
+    method: str, width: int, runs: list[dict[str, Any]], layers: pd.DataFrame | None = None
+) -> Stored:
     """Runs of one method at one width; what is not given is as in a run that found nothing."""
     default = {
         "method": method,
+        "network": f"w{width}",
         "target": 20,
+        "d1": width,
+        "d2": width,
+        "d3": width,
         "learning_rate": 0.05,
         "schedule": "cosine",
         "seed": 0,
@@ -35,11 +41,8 @@ def runs_file(method: str, width: int, runs: list[dict[str, Any]]) -> Stored:
         "loss": 0.7,
         "diverged_at": -1,
     }
-    content = {
-        "sizes": np.array([2, width, width, width, 1]),
-        "runs": pd.DataFrame([default | run for run in runs]),
-    }
-    return stored("spiral-runs", f"{method}-w{width}.h5", content)
+    content = {"runs": pd.DataFrame([default | run for run in runs]), "layers": layers}
+    return stored("spiral-runs", f"wide/{method}.h5", content, method=method)
 
 
 def frontier_file(best: dict[int, float]) -> Stored:
@@ -60,24 +63,68 @@ def test_methods() -> None:
         {"accuracy": 1.0, "target": 24, "weights": 24},
     ]
     table = tables.methods([runs_file("imp", 3, imp), runs_file("imp", 4, [{}])])
-    assert records(table)[0] == {
-        "method": "imp",
-        "width": 3,
-        "target": 20,
-        "runs": 4,
-        "steps": 400,
-        "weights": 20.0,
-        "effective_weights": 13.0,
-        "connected": 0.75,
-        "accuracy_median": 0.7,
-        "accuracy_low": 0.5,
-        "accuracy_high": 0.9,
-        "diverged": 1,
-    }
+    assert records(table)[0] == pytest.approx(
+        {
+            "study": "wide",
+            "method": "imp",
+            "network": "w3",
+            "width": 3,
+            "target": 20,
+            "runs": 4,
+            "steps": 400,
+            "weights": 20.0,
+            "density": 20 / 27,
+            "effective_weights": 13.0,
+            "connected": 0.75,
+            "accuracy_median": 0.7,
+            "accuracy_p10": 0.53,
+            "accuracy_p90": 0.87,
+            "accuracy_low": 0.5,
+            "accuracy_high": 0.9,
+            "diverged": 1,
+        }
+    )
     assert table[["width", "target", "runs"]].to_numpy().tolist() == [
         [3, 20, 4],
         [3, 24, 1],
         [4, 20, 1],
+    ]
+
+
+def test_success() -> None:
+    runs = [{"accuracy": accuracy, "seed": i} for i, accuracy in enumerate([0.5, 0.9, 0.91, 0.96])]
+    table = tables.success([runs_file("imp", 3, runs)])
+    assert table.accuracy.tolist() == list(tables.ACCURACIES)
+    assert table.successes.tolist() == [3, 3, 1, 0, 0]
+    assert table.rate.tolist() == [0.75, 0.75, 0.25, 0.0, 0.0]
+    # Wilson's interval by its closed form, z = 1.96.
+    z = 1.959964
+    middle, half = (1 + z**2 / 2) / (4 + z**2), z * np.sqrt(4 * 0.25 * 0.75 + z**2 / 4) / (4 + z**2)
+    assert table.rate_low[2] == pytest.approx(middle - half, abs=1e-6)
+    assert table.rate_high[2] == pytest.approx(middle + half, abs=1e-6)
+
+
+def test_connectivity() -> None:
+    """Means over the runs of a group, layer by layer, before and after training."""
+    counts = ["weights", "effective_weights", "active", "constant", "dead", "unused"]
+    layers = pd.DataFrame(
+        [
+            (0, "start", 1, 6, 6, 3, 0, 0, 0),
+            (0, "end", 1, 4, 2, 1, 1, 1, 0),
+            (1, "start", 1, 6, 6, 3, 0, 0, 0),
+            (1, "end", 1, 5, 5, 3, 0, 0, 0),
+            (2, "end", 1, 1, 0, 0, 0, 1, 2),
+        ],
+        columns=["run", "when", "layer", *counts],
+    )
+    runs: list[dict[str, Any]] = [{}, {"seed": 1}, {"target": 24}]
+    table = tables.connectivity([runs_file("imp", 3, runs, layers)])
+    keys = ["study", "method", "network", "target", "when", "layer"]
+    assert list(table.columns) == [*keys, *counts]
+    assert table[["target", "when", *counts]].to_numpy().tolist() == [
+        [20, "end", 4.5, 3.5, 2.0, 0.5, 0.5, 0.0],
+        [20, "start", 6, 6, 3, 0, 0, 0],
+        [24, "end", 1, 0, 0, 0, 1, 2],
     ]
 
 
@@ -200,7 +247,7 @@ def test_files_that_a_table_is_not_made_from_are_refused() -> None:
     for name in set(tables.TABLES) - {"frontier", "thresholds"}:
         with refused("frontier.h5", "'frontier'", "has no"):
             tables.TABLES[name]([frontier])
-    with refused("imp-w3.h5", "'spiral-runs'", "has no"):
+    with refused("imp.h5", "'spiral-runs'", "has no"):
         tables.frontier([runs])
     with refused("0 files given where one is needed"):
         tables.thresholds([runs])

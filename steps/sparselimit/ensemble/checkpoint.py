@@ -78,8 +78,7 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """While in here, SIGTERM asks to stop instead of ending the process; at the end, if the
-        body succeeded, the file is no longer needed and is removed."""
+        """While in here, SIGTERM asks to stop instead of ending the process."""
         if threading.current_thread() is not threading.main_thread():
             yield
         else:
@@ -88,7 +87,6 @@ class Checkpoint:
                 yield
             finally:
                 signal.signal(signal.SIGTERM, before)
-        self.path.unlink(missing_ok=True)
 
     def _ask_to_stop(self, *_: object) -> None:
         self.asked_to_stop = True

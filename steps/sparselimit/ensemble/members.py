@@ -69,6 +69,10 @@ class Plan:
                 raise InputError(f"{name}: {value} (use at least 1)")
         return cls(np.stack([rate_factors(name, epochs) for name in schedules]), batch_size)
 
+    def repeated(self, times: int) -> "Plan":
+        """The plan that goes through this one several times over."""
+        return replace(self, factors=np.tile(self.factors, (1, times)))
+
     @property
     def epochs(self) -> int:
         return self.factors.shape[1]

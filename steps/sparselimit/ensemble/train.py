@@ -24,6 +24,8 @@ from sparselimit.seeds import generator
 # registers, and a chunk is only as small as frequent checkpoints ask.
 CHUNK_BYTES = {"batched": 24 << 20, "fused": 256 << 20}
 CHECKPOINT_SECONDS = 300.0
+# What a checkpoint holds of a chunk's state; the rest follows from the members.
+_SAVED = ("parameters", "velocity", "mask")
 
 
 class Engine(TypedDict, total=False):
@@ -93,9 +95,9 @@ def train(
     order of its order seed. Events act on all members of a chunk at once; `State.index` tells them
     which those are.
 
-    With a `checkpoint` path the run saves its state there now and then and on SIGTERM (which then
-    ends it by `Stopped`); the same call goes on from it to the same numbers, and removes it at the
-    end. Of the events a checkpoint knows only the steps: `identity` has to tell runs apart that
+    With a `checkpoint` path the run saves its state there now and then, on SIGTERM (which then ends
+    it by `Stopped`) and at the end; the same call goes on from it to the same numbers. To remove it
+    is for the caller, once the results are where they cannot be lost. Of the events a checkpoint knows only the steps: `identity` has to tell runs apart that
     differ in what their events do, for example in their pruning targets.
 
     Raises InputError when plan and data do not fit, the backend cannot be had, or the checkpoint is
@@ -150,17 +152,17 @@ class _Run:
         return [self.members.network.sizes, self.engine.__name__, *members, *plan, *data, times]
 
     def all_chunks(self, device: str, progress: Progress, keeper: Checkpoint | None) -> None:
-        saved = keeper.load() if keeper else None
-        first = 0 if saved is None else int(saved["chunk"])
         chunks = list(_chunks(self.members, self.plan.batch_size, device, self.engine))
         per_epoch = self.plan.steps_per_epoch(len(self.points.x))
+        saved = keeper.load() if keeper else None
+        first = self._restore(saved) if saved else 0
         progress.update(sum(len(chunk) for chunk in chunks[:first]) * per_epoch * self.plan.epochs)
         for number, chunk in enumerate(chunks[first:], start=first):
             part = self.members.take(chunk)
             state = _initial_state(part, chunk, device)
             epoch = 0
-            if saved is not None:
-                epoch = self._restore(saved, state)
+            if saved:
+                epoch = _restore_state(saved, state)
                 progress.update(epoch * per_epoch * len(chunk))
                 saved = None
             while epoch < self.plan.epochs:
@@ -170,6 +172,8 @@ class _Run:
                 if keeper and keeper.due():
                     keeper.save(self._snapshot(number, epoch, state))
             self._finish(part, state)
+        if keeper and first < len(chunks):
+            keeper.save(self._snapshot(len(chunks), 0, None))
 
     def _epoch(self, part: Members, state: State, epoch: int) -> None:
         """One epoch, cut into segments at the steps where events act."""
@@ -208,25 +212,31 @@ class _Run:
         self.trained.accuracy[state.index] = accuracy.cpu()
         self.trained.loss[state.index] = loss.cpu()
 
-    def _snapshot(self, chunk: int, epoch: int, state: State) -> dict[str, Any]:
+    def _snapshot(self, chunk: int, epoch: int, state: State | None) -> dict[str, Any]:
+        """All that is known before an epoch of a chunk; without a state, before a chunk."""
         return {
             "chunk": chunk,
             "epoch": epoch,
             "trained": self.trained.columns(),
-            "state": {name: getattr(state, name) for name in ("parameters", "velocity", "mask")},
+            "state": {name: getattr(state, name) for name in _SAVED} if state else {},
             "memory": [list(event.memory) for event in self.events],
         }
 
-    def _restore(self, saved: dict[str, Any], state: State) -> int:
-        """Take up what was saved; returns the epoch that comes next."""
+    def _restore(self, saved: dict[str, Any]) -> int:
+        """Take up the results so far; returns the chunk that comes next."""
         for name, column in self.trained.columns().items():
             column.copy_(saved["trained"][name])
-        for name, value in saved["state"].items():
-            setattr(state, name, value.to(state.parameters.device))
         for event, memory in zip(self.events, saved["memory"], strict=True):
             for tensor, value in zip(event.memory, memory, strict=True):
                 tensor.copy_(value)
-        return int(saved["epoch"])
+        return int(saved["chunk"])
+
+
+def _restore_state(saved: dict[str, Any], state: State) -> int:
+    """Take up the state of a chunk; returns the epoch that comes next."""
+    for name, value in saved["state"].items():
+        setattr(state, name, value.to(state.parameters.device))
+    return int(saved["epoch"])
 
 
 def _initial_state(part: Members, index: Tensor, device: str) -> State:

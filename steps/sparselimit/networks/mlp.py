@@ -9,7 +9,7 @@ its index wherever ties are broken by index.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -41,6 +41,24 @@ class MLP:
     def spiral(cls, width: int) -> "MLP":
         """The network of the Cubist Spiral study: 2 inputs, three hidden layers, one logit."""
         return cls((2, width, width, width, 1))
+
+    @classmethod
+    def nearest(cls, weights: int) -> "MLP":
+        """The shape 2-d1-d2-d3-1 whose number of weights is nearest to the one given.
+
+        Of equals the one of most even widths, then the one that is widest first.
+        """
+        if weights < 1:
+            raise InputError(f"a network of {weights} weights: give at least 1")
+        widths = range(1, int(weights**0.5) + 2)
+        return min(
+            (cls((2, *hidden, 1)) for hidden in product(widths, widths, widths)),
+            key=lambda network: (
+                abs(network.n_weights - weights),
+                max(network.sizes[1:-1]) - min(network.sizes[1:-1]),
+                tuple(-size for size in network.sizes),
+            ),
+        )
 
     @property
     def n_layers(self) -> int:

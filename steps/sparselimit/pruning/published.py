@@ -5,7 +5,15 @@ by one method and dropped by another, and float rounding of target / N * N decid
 are repeated to the letter, in Python floats, so that published masks can be reproduced.
 """
 
+import math
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
+
+from sparselimit.networks.mlp import xavier_normal_weights
+from sparselimit.pruning.problem import Problem
+from sparselimit.seeds import generator
 
 
 def rounded_count(n_weights: int, target: Tensor) -> Tensor:
@@ -13,13 +21,27 @@ def rounded_count(n_weights: int, target: Tensor) -> Tensor:
     return (n_weights * (target.double() / n_weights)).long()
 
 
+def counts(rule: Callable[[int], float], target: Tensor) -> Tensor:
+    """What a rule in Python floats says of each target, cut to whole numbers; int64 [E]."""
+    return torch.tensor([int(rule(t)) for t in target.tolist()], device=target.device)
+
+
+def decayed_count(n_weights: int, target: Tensor, done: int, rounds: int) -> Tensor:
+    """int(N * exp(-done * (-log(t / N)) / rounds)), weights left after some rounds; int64 [E].
+
+    The last of the rounds may end one below the target.
+    """
+    return counts(
+        lambda t: n_weights * math.exp(-done * (-math.log(t / n_weights)) / rounds), target
+    )
+
+
 def keep_at_least(scores: Tensor, k: Tensor) -> Tensor:
     """Keep scores >= the k-th largest of each member: ties are kept. [E, N] and [E] to bool [E, N].
 
     A row of NaN keeps nothing.
     """
-    descending = scores.sort(dim=1, descending=True).values
-    return scores >= descending.gather(1, (k - 1)[:, None])
+    return scores >= _largest(scores, k)
 
 
 def keep_above(scores: Tensor, k: Tensor) -> Tensor:
@@ -27,7 +49,34 @@ def keep_above(scores: Tensor, k: Tensor) -> Tensor:
 
     With k >= N there is no threshold and everything is kept.
     """
-    n = scores.shape[1]
+    return (scores > _largest(scores, k)) | (k >= scores.shape[1])[:, None]
+
+
+def keep_above_next(scores: Tensor, k: Tensor) -> Tensor:
+    """Keep scores > the (k + 1)-th largest of each member: k survive, fewer with ties.
+
+    With k >= N there is no threshold and everything is kept.
+    """
+    return (scores > _largest(scores, k + 1)) | (k >= scores.shape[1])[:, None]
+
+
+def _largest(scores: Tensor, k: Tensor) -> Tensor:
+    """The k-th largest score of each member, [E, 1]."""
     descending = scores.sort(dim=1, descending=True).values
-    threshold = descending.gather(1, (k - 1).clamp(0, n - 1)[:, None])
-    return (scores > threshold) | (k >= n)[:, None]
+    return descending.gather(1, (k - 1).clamp(0, scores.shape[1] - 1)[:, None])
+
+
+def xavier_start(problem: Problem) -> Tensor:
+    """Initial values of methods whose published code re-draws the weights before it scores them.
+
+    By `published`, weights (not biases) are Xavier-normal, by shape and seed; [E, n_parameters].
+    """
+    if problem.protocol == "exact":
+        return problem.parameters
+    network, parameters = problem.network, problem.parameters.clone()
+    for seed in problem.seed.unique():
+        drawn = xavier_normal_weights(network, generator("xavier", network.sizes, int(seed)))
+        parameters[problem.seed == seed, : network.n_weights] = torch.as_tensor(drawn).to(
+            parameters
+        )
+    return parameters

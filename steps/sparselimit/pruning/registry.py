@@ -7,7 +7,7 @@ Its file defines one of
     start_mask(problem, *, options) -> mask [E, n_weights]
         pruned before training by a rule of its own (saliency may stand beside it)
     events(problem, *, options) -> list of Event
-        pruned during training
+        pruned during training (start_mask may stand beside it, with the same options)
 
 and, if it does not train from the common initial values,
 
@@ -42,6 +42,39 @@ _ENTRY_POINTS = ("events", "start_mask", "saliency")
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
 Value = int | float | str | bool
+
+
+# What a study may say of any method, beside the method's own options.
+_COUNTS = ("weights", "effective")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method as a study uses it.
+
+    name     as it is called in tables and figures
+    method   its file
+    count    what targets count: `weights`, or `effective` weights
+    options  all of them, defaults filled in
+    """
+
+    name: str
+    method: str
+    count: str
+    options: "dict[str, Value]"
+
+    @classmethod
+    def of(cls, name: str, entry: "dict[str, Value]") -> "Choice":
+        """From an entry of a study: options by name, and by `method` and `count` the rest.
+
+        `method` names the file, if that is not called as the entry. Raises InputError for what does
+        not exist.
+        """
+        options = dict(entry)
+        method, count = options.pop("method", name), options.pop("count", _COUNTS[0])
+        if count not in _COUNTS:
+            raise InputError(f"method {name}: count {count!r} is none of {', '.join(_COUNTS)}")
+        return cls(name, str(method), str(count), complete(str(method), options))
 
 
 @dataclass(frozen=True)
@@ -112,17 +145,16 @@ def apply(
     module = importlib.import_module(f"sparselimit.pruning.{method}")
     chosen = complete(method, given)
     problem = problem.with_parameters(_parameters(module, problem))
-    mask, events = problem.dense, []
-    if hasattr(module, "events"):
-        events = module.events(problem, **chosen)
-    elif hasattr(module, "start_mask"):
+    mask = problem.dense
+    events = module.events(problem, **chosen) if hasattr(module, "events") else []
+    if hasattr(module, "start_mask"):
         mask = module.start_mask(problem, **chosen)
         _check_shape(method, "start_mask", mask, problem)
         if mask.dtype != problem.dense.dtype:
             raise InputError(
                 f"method {method}: start_mask of type {mask.dtype}, expected torch.bool"
             )
-    else:
+    elif hasattr(module, "saliency"):
         scores = module.saliency(problem, **chosen)
         _check_shape(method, "saliency", scores, problem)
         mask = problem.keep(scores, problem.target, published=keep_largest)

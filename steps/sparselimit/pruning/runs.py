@@ -1,50 +1,118 @@
 """Prune by one method over a grid of targets and training settings."""
 
+import logging
+from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
-import pandas as pd
 import torch
+from torch import Tensor
 
+from sparselimit import spiral
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.train import Engine
 from sparselimit.errors import InputError
+from sparselimit.networks.initial import Initial
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning.problem import Problem
-from sparselimit.pruning.registry import Value, apply
-from sparselimit.spiral import Grid, initial_networks, train_runs
+from sparselimit.pruning.registry import Choice, apply
+from sparselimit.seeds import generator
+from sparselimit.sparsity.masks import keep_largest
+from sparselimit.spiral import Grid, Runs
+
+
+def possible_targets(
+    targets: Sequence[int], network: MLP, *, leave_out: bool = False
+) -> Sequence[int]:
+    """The targets, if the network can be pruned to them.
+
+    Raises InputError for one that it cannot; or, to `leave_out` those with too many weights, only
+    when none is left.
+    """
+    n = network.n_weights
+    kept = [target for target in targets if 1 <= target <= n]
+    impossible = sorted(set(targets) - set(kept))
+    if impossible and not (leave_out and kept and impossible[0] > n):
+        raise InputError(
+            f"target {impossible[0]}: network {network.sizes} has {n} weights "
+            f"(give targets from 1 to {n})"
+        )
+    if impossible:
+        logging.info("network %s: leaving out the targets %s", network.sizes, impossible)
+    return kept
 
 
 def prune_and_train(
-    method: str,
-    options: dict[str, Value],
+    choice: Choice,
+    name: str,
     network: MLP,
+    initial: Initial,
     grid: Grid,
     points: Points,
     *,
     protocol: str = "exact",
+    control: bool = False,
     **engine: Unpack[Engine],
-) -> dict[str, np.ndarray | pd.DataFrame]:
-    """All runs of one method at one shape; the content of a `spiral-runs` file.
+) -> list[Runs]:
+    """All runs of one method on one network, called `name`.
+
+    With `control`, random masks with as many weights in every layer are trained as well, from the
+    same initial values; their method is called `random_` and the method's name.
 
     Raises InputError for a target that the network cannot be pruned to.
     """
-    for target in grid.targets:
-        if not 1 <= target <= network.n_weights:
-            raise InputError(
-                f"target {target}: network {network.sizes} has {network.n_weights} weights "
-                f"(give targets from 1 to {network.n_weights})"
-            )
-    runs = grid.runs().assign(method=method)
+    possible_targets(grid.targets, network)
+    runs = grid.runs(name).assign(method=choice.name)
     problem = Problem(
         network,
-        initial_networks(network, runs.seed.tolist()),
+        initial(network, runs.seed.tolist()),
         torch.tensor(runs.target.to_numpy()),
         torch.tensor(runs.seed.to_numpy()),
+        torch.tensor(runs.learning_rate.to_numpy()),
         points,
         grid.batch_size,
         grid.epochs * grid.plan.steps_per_epoch(len(points.x)),
         protocol,
+        choice.count,
     )
-    parameters, weight_mask, events = apply(method, problem, options)
-    return train_runs(network, grid, runs, points, parameters, weight_mask, events, **engine)
+    parameters, mask, events = apply(choice.method, problem, choice.options)
+    pruned = spiral.train_runs(
+        network,
+        grid,
+        runs,
+        points,
+        parameters,
+        mask,
+        events,
+        trainings=int(choice.options.get("trainings", 1)),
+        **spiral.part(engine, name),
+    )
+    if not control:
+        return [pruned]
+    alike = spiral.train_runs(
+        network,
+        grid,
+        runs.assign(method=f"random_{choice.name}"),
+        points,
+        problem.parameters,
+        random_like(network, pruned.mask, runs.seed.to_numpy()),
+        **spiral.part(engine, f"{name}-random"),
+    )
+    return [pruned, alike]
+
+
+def random_like(network: MLP, mask: Tensor, seeds: np.ndarray) -> Tensor:
+    """Random masks with as many weights in every layer as the given ones, bool [E, n_weights].
+
+    What is left of a method's success in them is owed to its layerwise counts (the control of Su et
+    al. 2020 and Frankle et al. 2021). Positions depend on shape and seed alone.
+    """
+    drawn = {
+        seed: generator("random control", network.sizes, int(seed)).random(network.n_weights)
+        for seed in set(seeds)
+    }
+    order = torch.tensor(np.stack([drawn[seed] for seed in seeds]))
+    kept = [
+        keep_largest(order[:, layer], mask[:, layer].sum(dim=1)) for layer in network.weight_slices
+    ]
+    return torch.cat(kept, dim=1)

@@ -3,14 +3,12 @@
 The saliency of a weight is |w dL/dw| on one batch, before training.
 """
 
-import torch
 from torch import Tensor
 
-from sparselimit.ensemble.batched import gradients
-from sparselimit.networks.mlp import xavier_normal_weights
 from sparselimit.pruning.problem import Problem
-from sparselimit.pruning.published import keep_at_least, rounded_count
-from sparselimit.seeds import generator
+from sparselimit.pruning.published import keep_at_least, rounded_count, xavier_start
+
+start_parameters = xavier_start
 
 
 def saliency(problem: Problem, *, batches: int = 1) -> Tensor:
@@ -18,14 +16,7 @@ def saliency(problem: Problem, *, batches: int = 1) -> Tensor:
 
     batches: number of batches that the gradient is averaged over
     """
-    network, points = problem.network, problem.points
-
-    def score(parameters: Tensor, seed: int) -> Tensor:
-        chosen = problem.batches(seed, batches).flatten()
-        slope = gradients(network, parameters, points.x[chosen], points.y[chosen])
-        return (slope * parameters).abs()[:, : network.n_weights]
-
-    return problem.score_by_seed(score)
+    return (problem.weights * problem.slopes(0, batches)).abs()
 
 
 def start_mask(problem: Problem, *, batches: int = 1) -> Tensor:
@@ -38,16 +29,3 @@ def start_mask(problem: Problem, *, batches: int = 1) -> Tensor:
         scores = scores / scores.sum(dim=1, keepdim=True)
         target = rounded_count(problem.network.n_weights, target)
     return problem.keep(scores, target, published=keep_at_least)
-
-
-def start_parameters(problem: Problem) -> Tensor:
-    """The published code re-draws the weights (not the biases) by Xavier-normal before scoring."""
-    if problem.protocol == "exact":
-        return problem.parameters
-    network, parameters = problem.network, problem.parameters.clone()
-    for seed in problem.seed.unique():
-        drawn = xavier_normal_weights(network, generator("xavier", network.sizes, int(seed)))
-        parameters[problem.seed == seed, : network.n_weights] = torch.as_tensor(drawn).to(
-            parameters
-        )
-    return parameters

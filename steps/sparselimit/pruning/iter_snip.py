@@ -1,0 +1,30 @@
+"""Iter-SNIP: SNIP in rounds, each on the weights that are left (de Jorge et al. 2021).
+
+The saliency of a weight is |w dL/dw| on a new batch each round; what is pruned stays pruned.
+"""
+
+from torch import Tensor
+
+from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.published import decayed_count, keep_above
+
+
+def start_mask(problem: Problem, *, rounds: int = 10) -> Tensor:
+    """The mask before training, bool [E, n_weights].
+
+    rounds: prunings, each by a constant factor
+    """
+    mask = problem.dense
+    for done in range(rounds):
+        left = problem.masked(mask)
+        scores = (left.weights * left.slopes(done)).abs()
+        k = weights_left(problem, done + 1, rounds)
+        mask = problem.keep(scores, k, published=keep_above, within=mask)
+    return mask
+
+
+def weights_left(problem: Problem, done: int, rounds: int) -> Tensor:
+    """Weights to keep after some of the rounds, int64 [E]."""
+    if problem.protocol == "published":
+        return decayed_count(problem.network.n_weights, problem.target, done, rounds)
+    return problem.geometric(done / rounds)

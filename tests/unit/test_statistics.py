@@ -1,0 +1,101 @@
+"""Intervals, exclusion and equal budgets against scipy, enumeration and simulation."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sparselimit.statistics import (
+    excluded_rate,
+    expected_best,
+    found_probability,
+    power,
+    wilson,
+)
+from tests.unit.refusals import refused
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.999])
+def test_wilson_is_scipys(confidence: float) -> None:
+    pairs = np.array([(k, n) for n in (1, 2, 7, 300) for k in {0, 1, n // 2, n - 1, n}])
+    low, high = wilson(pairs[:, 0], pairs[:, 1], confidence)
+    expected = [
+        stats.binomtest(int(k), int(n)).proportion_ci(confidence, method="wilson") for k, n in pairs
+    ]
+    np.testing.assert_allclose(np.stack([low, high], axis=1), expected, atol=1e-14)
+
+
+def test_without_trials_every_rate_is_open() -> None:
+    low, high = wilson([0, 3], [0, 4])
+    assert (low[0], high[0]) == (0, 1)
+    assert 0 < low[1] < 0.75 < high[1] < 1
+
+
+def test_excluded_rate_solves_its_equation() -> None:
+    trials = np.array([1, 2.5, 30, 1e6])
+    for confidence in (0.5, 0.95):
+        rate = excluded_rate(trials, confidence)
+        np.testing.assert_allclose((1 - rate) ** trials, 1 - confidence, rtol=1e-9)
+    assert excluded_rate(0) == 1
+    # The rule of three: 3 / p failures suffice.
+    rates = np.array([0.5, 0.1, 0.01])
+    assert (excluded_rate(np.ceil(3 / rates)) <= rates).all()
+
+
+def test_power_is_the_share_of_searches_that_succeed() -> None:
+    rng = np.random.default_rng(0)
+    for rate, trials in ((0.01, 50), (0.1, 5), (0.3, 12)):
+        found = (rng.random((40_000, trials)) < rate).any(axis=1).mean()
+        assert power(rate, trials) == pytest.approx(found, abs=4 * np.sqrt(0.25 / 40_000))
+    assert power([0, 1], [9, 1]).tolist() == [0, 1]
+    np.testing.assert_allclose(power(excluded_rate(77), 77), 0.95)
+
+
+def test_found_probability_is_hypergeometric() -> None:
+    cases = [(m, n, b) for n in (1, 4, 60) for m in {0, 1, n // 2, n} for b in {0, 1, n // 3, n}]
+    successes, trials, budget = np.array(cases).T
+    np.testing.assert_allclose(
+        found_probability(successes, trials, budget),
+        stats.hypergeom.sf(0, trials, successes, budget),
+        atol=1e-12,
+    )
+
+
+def test_found_probability_at_scale() -> None:
+    """Sampling one by one: the chance to miss is a product of fractions."""
+    n, m, b = 1_000_000, 3, 200_000
+    missed = np.prod((n - b - np.arange(m)) / (n - np.arange(m)))
+    assert found_probability(m, n, b) == pytest.approx(1 - missed, rel=1e-7)
+
+
+@pytest.mark.parametrize("budget", range(1, 8))
+def test_expected_best_is_the_mean_over_all_subsamples(budget: int) -> None:
+    values = [0.5, 0.9, 0.5, 0.71, 0.2, 0.9, -1.0]
+    best = [max(drawn) for drawn in combinations(values, budget)]
+    assert expected_best(values, budget) == pytest.approx(np.mean(best), rel=1e-12)
+
+
+def test_expected_best_of_many() -> None:
+    """Of the numbers 1..n it is B (n + 1) / (B + 1), whatever their order."""
+    n = 200_000
+    values = np.random.default_rng(0).permutation(n) + 1
+    for budget in (1, 10, n // 2, n):
+        expected = budget * (n + 1) / (budget + 1)
+        assert expected_best(values, budget) == pytest.approx(expected, rel=1e-10)
+
+
+def test_impossible_counts_are_refused() -> None:
+    with refused("5 of 4"):
+        wilson([1, 5], 4)
+    with refused("confidence 95"):
+        wilson(1, 4, 95)
+    with refused("trials -1"):
+        excluded_rate(-1)
+    with refused("rate"):
+        power(1.1, 3)
+    with refused("6 of 5"):
+        found_probability(1, 5, 6)
+    for budget in (0, 4):
+        with refused(f"budget {budget}", "1 to 3"):
+            expected_best([1, 2, 3], budget)
