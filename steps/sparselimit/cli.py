@@ -19,13 +19,16 @@ class Parser(argparse.ArgumentParser):
     """Arguments of every step: `--output` and `--device`; `--threads` where it computes with torch.
 
     All steps take the same `--device`, so that a caller need not know which have work for a GPU.
+    One whose purpose is to print can do without an output.
     """
 
-    def __init__(self, description: str | None, *, computes: bool = True) -> None:
+    def __init__(
+        self, description: str | None, *, computes: bool = True, prints: bool = False
+    ) -> None:
         super().__init__(
             description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        self.add_argument("--output", type=Path, required=True, help="file to write")
+        self.add_argument("--output", type=Path, required=not prints, help="file to write")
         where = "where to compute" if computes else "no matter here: there is no work for a GPU"
         self.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=where)
         if computes:

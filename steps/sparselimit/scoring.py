@@ -225,7 +225,7 @@ def _mask_lines(candidate: Candidate) -> list[str]:
     paths = float(path_count(network, mask))
     lines = [
         f"{candidate.name}, a mask of network {'-'.join(map(str, network.sizes))}",
-        f"weights: {candidate.weights} of {network.n_weights} kept "
+        f"weights: {candidate.weights:,} of {network.n_weights:,} kept "
         f"(density {density:.2%}, pruning ratio {1 - density:.2%})",
         f"connectivity: {_number(paths, 'path')} from an input to the output, "
         f"{_number(sum(counts['effective_weights']), 'effective weight')}; hidden neurons: "
@@ -282,7 +282,7 @@ def _distance_lines(score: Score) -> list[str]:
         "no known network is as accurate"
         if fewest is None
         else f"sparsest known network at least as accurate: {_number(fewest, 'weight')}; "
-        f"this mask has {weights} ({weights - fewest:+d})",
+        f"this mask has {weights:,} ({weights - fewest:+,})",
         "no known network is as sparse"
         if best is None
         else f"most accurate known network of no more weights: {best:.3%}; "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sparselimit import cli, store
+from sparselimit.datasets import cubist_spiral
 from sparselimit.ensemble import backends
 from sparselimit.ensemble.members import SCHEDULES, Members, Plan, Points
 from sparselimit.ensemble.state import Event
@@ -60,7 +61,9 @@ class Grid:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments that describe the data and the grid, but for networks and targets."""
-    parser.add_argument("--data", type=Path, required=True, help="the spiral's points (HDF5)")
+    parser.add_argument(
+        "--data", type=Path, help="the spiral's points (HDF5); made anew if not given"
+    )
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[0.05])
     parser.add_argument("--schedules", choices=SCHEDULES, nargs="+", default=["cosine"])
     parser.add_argument("--seeds", type=cli.positive, default=1, help="initial networks")
@@ -81,7 +84,7 @@ def engine(arguments: Namespace) -> Engine:
     return {
         "device": arguments.device,
         "backend": arguments.backend,
-        "checkpoint": cli.checkpoint(arguments),
+        "checkpoint": cli.checkpoint(arguments) if arguments.output else None,
         "identity": repr(sorted(cli.settings(arguments).items())),
     }
 
@@ -94,10 +97,15 @@ def part(engine: Engine, name: str) -> Engine:
     return engine | {"checkpoint": whole.with_name(f"{whole.name}-{name}")}
 
 
-def read_points(path: Path) -> Points:
-    """The spiral from its file."""
-    data = store.read(path, "points")
-    return Points(torch.tensor(data.array("x")), torch.tensor(data.array("y"), dtype=torch.float32))
+def read_points(path: Path | None) -> Points:
+    """The spiral from its file, or without one from its formula."""
+    if path is None:
+        made = cubist_spiral()
+        x, y = made.x, made.y
+    else:
+        data = store.read(path, "points")
+        x, y = data.array("x"), data.array("y")
+    return Points(torch.tensor(x), torch.tensor(y, dtype=torch.float32))
 
 
 @dataclass(frozen=True)

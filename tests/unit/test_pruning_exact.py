@@ -135,7 +135,7 @@ def test_the_control_has_the_same_counts_in_every_layer() -> None:
         counts = [runs.mask[:, layer].sum(dim=1).tolist() for runs in (pruned, control)]
         assert counts[0] == counts[1]
     assert (pruned.mask != control.mask).any(dim=1).all()
-    again = random_like(network, pruned.mask[2:], pruned.table.seed.to_numpy()[2:])
+    again = random_like(network, pruned.mask[2:], pruned.table.seed.tolist()[2:])
     assert torch.equal(again, control.mask[2:])
 
 

@@ -5,7 +5,6 @@ a gradient. Members are independent, so the gradient of the sum of a value over 
 member's own: one backward pass serves all.
 """
 
-import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 

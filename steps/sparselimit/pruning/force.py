@@ -7,7 +7,7 @@ is pruned so far, on a new batch each round. Pruned weights have a gradient and 
 from torch import Tensor
 
 from sparselimit.pruning.iter_snip import weights_left
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require_positive
 from sparselimit.pruning.published import keep_above
 
 
@@ -16,6 +16,7 @@ def start_mask(problem: Problem, *, rounds: int = 10) -> Tensor:
 
     rounds: prunings, each to a constant fraction of the count before
     """
+    require_positive("force", rounds=rounds)
     mask = problem.dense
     for done in range(rounds):
         scores = (problem.weights * problem.masked(mask).slopes(done)).abs()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparselimit.errors import InputError
 from sparselimit.networks.forward import logits, losses
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require_positive
 from sparselimit.pruning.published import keep_above_next, xavier_start
 
 start_parameters = xavier_start
@@ -22,15 +22,16 @@ def saliency(problem: Problem, *, per_class: int = 25, temperature: float = 200.
     per_class: points of each class, the first in the order of the batches
     temperature: logits are divided by it
     """
+    require_positive("grasp", per_class=per_class, temperature=temperature)
     network, n = problem.network, problem.network.n_weights
 
     def score(parameters: Tensor, seed: int) -> Tensor:
-        x, y = balanced(problem, seed, per_class)
+        x, y = _balanced(problem, seed, per_class)
         weights = parameters[:, :n].clone().requires_grad_()
         whole = torch.cat([weights, parameters[:, n:]], dim=1)
         outputs = logits(network, whole, x) / temperature
-        loss = sum(losses(outputs[:, y == label], y[y == label]).sum() for label in (0, 1))
-        (slope,) = torch.autograd.grad(loss, weights, create_graph=True)
+        loss = losses(outputs[:, y == 0], y[y == 0]) + losses(outputs[:, y == 1], y[y == 1])
+        (slope,) = torch.autograd.grad(loss.sum(), weights, create_graph=True)
         (product,) = torch.autograd.grad((slope * slope.detach()).sum(), weights)
         return parameters[:, :n] * product
 
@@ -51,7 +52,7 @@ def start_mask(problem: Problem, *, per_class: int = 25, temperature: float = 20
     return problem.keep(scores, k, published=keep_above_next)
 
 
-def balanced(problem: Problem, seed: int, per_class: int) -> tuple[Tensor, Tensor]:
+def _balanced(problem: Problem, seed: int, per_class: int) -> tuple[Tensor, Tensor]:
     """The first points of either class in the batches before training, or all there are.
 
     Returns x [n, inputs] and y [n], class 0 before class 1. Raises InputError where a class is

@@ -5,7 +5,7 @@ The saliency of a weight is |w dL/dw| on a new batch each round; what is pruned 
 
 from torch import Tensor
 
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require_positive
 from sparselimit.pruning.published import decayed_count, keep_above
 
 
@@ -14,6 +14,7 @@ def start_mask(problem: Problem, *, rounds: int = 10) -> Tensor:
 
     rounds: prunings, each by a constant factor
     """
+    require_positive("iter_snip", rounds=rounds)
     mask = problem.dense
     for done in range(rounds):
         left = problem.masked(mask)

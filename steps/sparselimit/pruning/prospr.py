@@ -1,4 +1,4 @@
-"""ProsPr: prospect pruning, by gradients through the first steps of training (Alizadeh et al. 2022).
+"""ProsPr: pruning by gradients through the first steps of training (Alizadeh et al. 2022).
 
 The saliency of a weight is |dL/dm|, where m multiplies it once, before some steps of SGD, and L is
 the loss after them. As in the published code the steps have momentum but no weight decay, and the
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparselimit.networks.forward import logits, losses
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require_positive
 from sparselimit.sparsity.masks import keep_largest
 
 MOMENTUM = 0.9
@@ -20,6 +20,7 @@ def saliency(problem: Problem, *, steps: int = 3) -> Tensor:
 
     steps: steps of SGD that are looked ahead, one batch each; the loss is that of the next batch
     """
+    require_positive("prospr", steps=steps)
     network, points, n = problem.network, problem.points, problem.network.n_weights
 
     def loss(parameters: Tensor, batch: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from typing import Unpack
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +15,7 @@ from sparselimit.networks.initial import Initial
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning.problem import Problem
 from sparselimit.pruning.registry import Choice, apply
-from sparselimit.seeds import generator
-from sparselimit.sparsity.masks import keep_largest
+from sparselimit.sparsity.layerwise import random_mask
 from sparselimit.spiral import Grid, Runs
 
 
@@ -95,24 +93,17 @@ def prune_and_train(
         runs.assign(method=f"random_{choice.name}"),
         points,
         problem.parameters,
-        random_like(network, pruned.mask, runs.seed.to_numpy()),
+        random_like(network, pruned.mask, runs.seed.tolist()),
         **spiral.part(engine, f"{name}-random"),
     )
     return [pruned, alike]
 
 
-def random_like(network: MLP, mask: Tensor, seeds: np.ndarray) -> Tensor:
+def random_like(network: MLP, mask: Tensor, seeds: Sequence[int]) -> Tensor:
     """Random masks with as many weights in every layer as the given ones, bool [E, n_weights].
 
     What is left of a method's success in them is owed to its layerwise counts (the control of Su et
     al. 2020 and Frankle et al. 2021). Positions depend on shape and seed alone.
     """
-    drawn = {
-        seed: generator("random control", network.sizes, int(seed)).random(network.n_weights)
-        for seed in set(seeds)
-    }
-    order = torch.tensor(np.stack([drawn[seed] for seed in seeds]))
-    kept = [
-        keep_largest(order[:, layer], mask[:, layer].sum(dim=1)) for layer in network.weight_slices
-    ]
-    return torch.cat(kept, dim=1)
+    counts = [mask[:, layer].sum(dim=1) for layer in network.weight_slices]
+    return random_mask(network, torch.stack(counts, dim=1), seeds, "random control")

@@ -5,7 +5,7 @@ The saliency of a weight is |w dL/dw| on one batch, before training.
 
 from torch import Tensor
 
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require_positive
 from sparselimit.pruning.published import keep_at_least, rounded_count, xavier_start
 
 start_parameters = xavier_start
@@ -16,6 +16,7 @@ def saliency(problem: Problem, *, batches: int = 1) -> Tensor:
 
     batches: number of batches that the gradient is averaged over
     """
+    require_positive("snip", batches=batches)
     return (problem.weights * problem.slopes(0, batches)).abs()
 
 

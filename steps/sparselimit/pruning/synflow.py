@@ -1,16 +1,16 @@
 """SynFlow: pruning without data by iterative synaptic flow conservation (Tanaka et al. 2020).
 
 The saliency of a weight is |w dR/dw|, where R is the output of the network with the absolute values
-of all parameters for an input of ones: the share of R that flows through the weight. What flows into
-a hidden neuron, from weights and bias, flows out of it. As in Zhang & Papyan (2024), biases take
-part and go when their neuron has lost its outgoing weights.
+of all parameters for an input of ones: the part of R that flows through the weight. What flows into
+a hidden neuron, through weights and from its bias, flows out of it. As in Zhang & Papyan (2024),
+biases take part, and go when their neuron has lost its outgoing weights.
 """
 
 import torch
 from torch import Tensor
 
 from sparselimit.networks.mlp import MLP
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require_positive
 from sparselimit.pruning.published import counts, keep_above
 from sparselimit.sparsity.masks import with_biases
 
@@ -37,19 +37,24 @@ def start_mask(problem: Problem, *, rounds: int = 100) -> Tensor:
 
     rounds: prunings, each by a constant factor
     """
-    network, n, mask = problem.network, problem.network.n_weights, problem.dense
-    published = problem.protocol == "published"
-    # In single precision the smallest flows of a wide network round to nothing.
-    whole = problem.parameters if published else problem.parameters.double()
+    require_positive("synflow", rounds=rounds)
+    network, mask = problem.network, problem.dense
+    # In single precision the flows of a wide or long pruned network may round to nothing.
+    exact = problem.protocol == "exact"
+    whole = problem.parameters.double() if exact else problem.parameters
     for done in range(1, rounds + 1):
-        r = done / rounds
-        if published:
-            k = n - counts(lambda t: n - t**r / n ** (r - 1), problem.target)
-        else:
-            k = problem.geometric(r)
         left = torch.where(with_biases(network, mask), whole, 0.0)
         scores = problem.with_parameters(left).score_by_seed(
             lambda parameters, _: flow(network, parameters)
         )
+        k = weights_left(problem, done, rounds)
         mask = problem.keep(scores, k, published=keep_above, within=mask)
     return mask
+
+
+def weights_left(problem: Problem, done: int, rounds: int) -> Tensor:
+    """Weights to keep after some of the rounds, int64 [E]."""
+    n, r = problem.network.n_weights, done / rounds
+    if problem.protocol == "published":
+        return n - counts(lambda t: n - t**r / n ** (r - 1), problem.target)
+    return problem.geometric(r)

@@ -1,32 +1,29 @@
-"""Exhaustive search: train every sparse network of k weights from many starts."""
+"""Every sparse network of k weights: in which common shapes they are held, where they start."""
 
 from dataclasses import dataclass
-from typing import Unpack
+from itertools import combinations
 
 import numpy as np
-import pandas as pd
-import torch
 
-from sparselimit.ensemble.members import Members, Plan, Points
-from sparselimit.ensemble.train import Engine, Trained, train
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, initial_parameters, positions
 from sparselimit.search.enumeration import sparse_networks
 from sparselimit.seeds import generator
-from sparselimit.sparsity.masks import with_biases
 
 PUBLISHED_WIDTH = 16
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Sparse networks held in the first neurons of one common shape.
+    """Sparse networks 2 - d1 - d2 - d3 - 1 held in the first neurons of one common shape.
 
+    number  int64 [n], place in the enumeration of all networks with as many weights
     widths  int64 [n, hidden layers], each network's own
     mask    bool  [n, frame.n_weights]
     """
 
     frame: MLP
+    number: np.ndarray
     widths: np.ndarray
     mask: np.ndarray
 
@@ -39,16 +36,70 @@ class Networks:
         blocks = list(sparse_networks(weights, shard=shard, shards=shards))
         if not blocks:
             raise InputError(f"shard {shard} of {shards} holds no network of {weights} weights")
-        widest = np.max([widths for widths, _ in blocks], axis=0)
-        frame = MLP((2, *map(int, widest), 1))
+        frame = _frame(np.array([widths for widths, _ in blocks]))
+        mask = np.concatenate([_embed(masks, widths, frame) for widths, masks in blocks])
         return cls(
             frame,
+            shard + shards * np.arange(len(mask)),
             np.concatenate([np.tile(widths, (len(masks), 1)) for widths, masks in blocks]),
-            np.concatenate([_embed(masks, widths, frame) for widths, masks in blocks]),
+            mask,
+        )
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def take(self, index: np.ndarray) -> "Networks":
+        """Some of the networks, held in the least shape that holds them all."""
+        frame = _frame(self.widths[index])
+        where = positions(frame, self.frame)[: frame.n_weights]
+        return Networks(
+            frame, self.number[index], self.widths[index], self.mask[np.ix_(index, where)]
         )
 
     def own_shape(self, i: int) -> MLP:
-        return MLP((2, *map(int, self.widths[i]), 1))
+        return _frame(self.widths[i : i + 1])
+
+    def own_mask(self, i: int) -> np.ndarray:
+        """The mask of one network in its own shape, bool [n_weights]."""
+        own = self.own_shape(i)
+        return self.mask[i, positions(own, self.frame)[: own.n_weights]]
+
+    def in_few_frames(self, worth: float) -> list[np.ndarray]:
+        """The networks (indices) in groups to be held in a shape each, as narrow as pays.
+
+        To train a network costs about as much as its frame has parameters, so groups should be
+        narrow; each further shape costs a compilation. Groups are merged, the cheapest pair first,
+        as long as that adds less than `worth`, in parameters summed over the networks.
+        """
+        shapes, group = np.unique(self.widths, axis=0, return_inverse=True)
+        group = group.reshape(-1)  # of one more dimension in numpy 2.0
+        sizes = np.bincount(group)
+        while len(sizes) > 1:
+            pairs = np.array(list(combinations(range(len(sizes)), 2)))
+            joint = shapes[pairs].max(axis=1)
+            apart = (sizes * _parameters(shapes))[pairs].sum(axis=1)
+            added = sizes[pairs].sum(axis=1) * _parameters(joint) - apart
+            cheapest = int(added.argmin())
+            if added[cheapest] >= worth:
+                break
+            into, gone = pairs[cheapest]
+            shapes[into] = joint[cheapest]
+            sizes[into] += sizes[gone]
+            group[group == gone] = into
+            group[group > gone] -= 1
+            shapes, sizes = np.delete(shapes, gone, axis=0), np.delete(sizes, gone)
+        return [np.flatnonzero(group == g) for g in range(len(sizes))]
+
+
+def _frame(widths: np.ndarray) -> MLP:
+    """The least shape that holds networks of the given hidden widths [n, hidden layers]."""
+    return MLP((2, *map(int, widths.max(axis=0)), 1))
+
+
+def _parameters(widths: np.ndarray) -> np.ndarray:
+    """Numbers of weights and biases of networks of hidden widths [n, hidden layers]."""
+    sizes = np.pad(widths, [(0, 0), (1, 1)], constant_values=((0, 0), (2, 1)))
+    return ((sizes[:, :-1] + 1) * sizes[:, 1:]).sum(axis=1)
 
 
 def _embed(masks: np.ndarray, widths: tuple[int, ...], frame: MLP) -> np.ndarray:
@@ -58,70 +109,15 @@ def _embed(masks: np.ndarray, widths: tuple[int, ...], frame: MLP) -> np.ndarray
     return wide
 
 
-def start_values(networks: Networks, i: int, start: int, protocol: str) -> np.ndarray:
-    """Initial values of one start, float64 [frame.n_parameters].
+def initial_values(own: MLP, mask: np.ndarray, starts: range, protocol: str) -> np.ndarray:
+    """Initial values of some starts of one network, before masking; float64 [starts, n_parameters].
 
-    Drawn at the network's own widths; by protocol `published`, as a crop of a 16-wide network,
-    whose values are smaller. They depend on the network and the start alone.
+    `own` is the network's own shape, `mask` its mask in it. Drawn at the network's own widths; by
+    protocol `published`, as a crop of a 16-wide network, whose values are smaller. Start s takes
+    the s-th draw from a stream that belongs to the network, so the values depend on the network and
+    the number of the start alone.
     """
-    own, frame = networks.own_shape(i), networks.frame
-    where = positions(own, frame)
-    identity = networks.mask[i][where[: own.n_weights]].tobytes().hex()
-    rng = generator("search", own.sizes, identity, start)
-    values = np.zeros(frame.n_parameters)
-    if protocol == "published":
-        wide = MLP.spiral(PUBLISHED_WIDTH)
-        values[where] = initial_parameters(wide, rng)[positions(own, wide)]
-    else:
-        values[where] = initial_parameters(own, rng)
-    return values
-
-
-def train_all(
-    networks: Networks,
-    starts: int,
-    points: Points,
-    plan: Plan,
-    learning_rate: float,
-    *,
-    protocol: str = "exact",
-    **engine: Unpack[Engine],
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Train every network from every start.
-
-    Returns the table of runs (network, start, steps, accuracy, loss, diverged_at; `network` counts
-    within `networks`) and the parameters of each network's best start, float32
-    [n, frame.n_parameters].
-    """
-    n = len(networks.mask)
-    runs = pd.DataFrame(
-        {"network": np.repeat(np.arange(n), starts), "start": np.tile(np.arange(starts), n)}
-    )
-    values = [start_values(networks, i, s, protocol) for i, s in runs.itertuples(index=False)]
-    mask = torch.tensor(networks.mask[runs.network])
-    members = Members.of(
-        networks.frame,
-        torch.tensor(np.stack(values), dtype=torch.float32),
-        with_biases(networks.frame, mask),
-        learning_rate=learning_rate,
-    )
-    trained = train(members, points, plan, label="search", **engine)
-    runs = runs.assign(
-        steps=plan.epochs * plan.steps_per_epoch(len(points.x)),
-        accuracy=trained.accuracy.numpy(),
-        loss=trained.loss.numpy(),
-        diverged_at=trained.diverged_at.numpy(),
-    )
-    return runs, best_starts(runs, trained)
-
-
-def best_starts(runs: pd.DataFrame, trained: Trained) -> np.ndarray:
-    """Parameters of the most accurate start of each network; of equals, the one of least loss.
-
-    A start that diverged is taken only where all did.
-    """
-    ranked = runs.assign(diverged=runs.diverged_at >= 0).sort_values(
-        ["network", "diverged", "accuracy", "loss"], ascending=[True, True, False, True]
-    )
-    best = ranked.drop_duplicates("network").index.to_numpy()
-    return trained.parameters.numpy()[best]
+    rng = generator("search", own.sizes, mask.astype(bool).tobytes().hex())
+    drawn = MLP.spiral(PUBLISHED_WIDTH) if protocol == "published" else own
+    values = [initial_parameters(drawn, rng) for _ in range(starts.stop)][starts.start :]
+    return np.stack(values)[:, positions(own, drawn)]
