@@ -24,6 +24,11 @@ TABLES = {
     "frontier": (SPIRAL, "The search, by weights", ["results/search/frontier.h5"]),
     "search_runs": (SPIRAL, "All runs of the search", SEARCH_SHARDS),
     "methods": (SPIRAL, "What each method reached", SPIRAL_RUNS),
+    "equal_budget": (
+        SPIRAL,
+        "Methods and search at equal cost",
+        [*SPIRAL_RUNS, *SEARCH_SHARDS],
+    ),
     "success": (SPIRAL, "How often each method succeeds", SPIRAL_RUNS),
     "connectivity": (SPIRAL, "Connectivity, layer by layer", SPIRAL_RUNS),
     "networks": (LIMITS, "The networks", NETWORK_FILES["train/networks"]),

@@ -90,6 +90,22 @@ def expected_best(values: ArrayLike, budget: int) -> float:
     return float((ascending[::-1] * none_above * budget / place).sum())
 
 
+def best_quantiles(values: ArrayLike, budget: int, levels: ArrayLike) -> FloatArray:
+    """Quantiles of the maximum of `budget` of the values [n], drawn without replacement; exact.
+
+    The maximum is at most the i-th smallest value with probability C(i, B) / C(n, B).
+
+    Raises InputError unless 1 <= budget <= n.
+    """
+    ascending = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(ascending)
+    if not 1 <= budget <= n:
+        raise InputError(f"budget {budget}: a best of {n} values is over 1 to {n} of them")
+    at_most = 1.0 - found_probability(n - np.arange(1, n + 1), n, budget)
+    place = np.searchsorted(at_most, np.asarray(levels, dtype=np.float64))
+    return ascending[np.minimum(place, n - 1)]
+
+
 def _counts(part: ArrayLike, whole: ArrayLike) -> tuple[FloatArray, FloatArray]:
     k, n = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
     if ((k < 0) | (k > n)).any():

@@ -12,7 +12,7 @@ import pandas as pd
 from sparselimit.curvature.quadrature import Spectrum, density
 from sparselimit.errors import InputError
 from sparselimit.limits.prediction import lanczos_runs
-from sparselimit.statistics import wilson
+from sparselimit.statistics import best_quantiles, expected_best, wilson
 from sparselimit.store import Stored
 
 ACCURACIES = (0.8, 0.9, 0.95, 0.99, 0.995)
@@ -78,6 +78,44 @@ def connectivity(files: Sequence[Stored]) -> pd.DataFrame:
     return pd.concat(parts).groupby(keys)[counts].mean().reset_index()
 
 
+def equal_budget(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `spiral-runs` and `search-shard`: methods beside the search at equal total SGD steps.
+
+    A row is a method on a network at a target; its budget is all it spent there. The search is
+    subsampled: a random choice of its starts, among all networks with as many weights, that costs
+    the same. `search_expected` is the expected best accuracy of such a choice, `search_low` and
+    `search_high` enclose 90% of them, `search_full` is the best of all starts. They are missing
+    where the search has no networks of so many weights.
+    """
+    searched: dict[int, list[pd.DataFrame]] = {}
+    for file in _of_kind(files, "search-shard"):
+        runs = file.table("runs")[["accuracy", "steps"]]
+        searched.setdefault(int(file.config["weights"]), []).append(runs)
+    starts = {weights: pd.concat(parts) for weights, parts in searched.items()}
+    groups = _spiral_runs(_of_kind(files, "spiral-runs")).groupby(RUN_GROUP)
+    table = groups.agg(
+        runs=("accuracy", "size"),
+        steps=("steps", "sum"),
+        method_best=("accuracy", "max"),
+        method_median=("accuracy", "median"),
+    ).reset_index()
+    columns = ["search_expected", "search_low", "search_high", "search_full"]
+    of_search = [
+        _best_of_search(starts.get(row.target), row.steps)
+        for row in table[["target", "steps"]].itertuples()
+    ]
+    return table.join(pd.DataFrame(of_search, columns=columns))
+
+
+def _best_of_search(starts: pd.DataFrame | None, steps: int) -> tuple[float, ...]:
+    if starts is None:
+        return (np.nan,) * 4
+    # A start costs what starts cost on average: which go on is found out on the way.
+    budget = min(max(1, round(steps / starts.steps.mean())), len(starts))
+    low, high = best_quantiles(starts.accuracy, budget, [0.05, 0.95])
+    return expected_best(starts.accuracy, budget), low, high, starts.accuracy.max()
+
+
 def frontier(files: Sequence[Stored]) -> pd.DataFrame:
     """From `frontier`: for each number of weights the extent of the search and its best network."""
     return _only(files).table("by_weights")
@@ -100,11 +138,10 @@ def thresholds(files: Sequence[Stored]) -> pd.DataFrame:
     One row per accuracy and source: the search, or a method in its best run at any width. `weights`
     is missing where the accuracy was not reached; `steps` is what the source spent in all.
     """
-    by_kind = {kind: [f for f in files if f.attributes["kind"] == kind] for kind in _kinds(files)}
-    found = [frontier(by_kind.get("frontier", [])).assign(source="search")]
+    found = [frontier(_of_kind(files, "frontier")).assign(source="search")]
     found += [
         file.table("runs").rename(columns={"method": "source"})
-        for file in by_kind.get("spiral-runs", [])
+        for file in _of_kind(files, "spiral-runs")
     ]
     reached = pd.concat([rows[["source", "weights", "accuracy", "steps"]] for rows in found])
     rows = []
@@ -176,6 +213,7 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         methods,
         success,
         connectivity,
+        equal_budget,
         frontier,
         search_runs,
         thresholds,
@@ -195,6 +233,8 @@ def study_of(file: Stored) -> str:
 
 def _spiral_runs(files: Sequence[Stored]) -> pd.DataFrame:
     """All runs, with their study, density, and the largest width of their network."""
+    if not files:
+        raise InputError("no file of kind 'spiral-runs' is given: there is nothing to tell")
     runs = pd.concat([file.table("runs").assign(study=study_of(file)) for file in files])
     weights = 2 * runs.d1 + runs.d1 * runs.d2 + runs.d2 * runs.d3 + runs.d3
     return runs.assign(
@@ -215,8 +255,8 @@ def _only(files: Sequence[Stored]) -> Stored:
     return files[0]
 
 
-def _kinds(files: Sequence[Stored]) -> set[str]:
-    return {str(file.attributes["kind"]) for file in files}
+def _of_kind(files: Sequence[Stored], kind: str) -> list[Stored]:
+    return [file for file in files if file.attributes["kind"] == kind]
 
 
 _PAGE = """<!DOCTYPE html>

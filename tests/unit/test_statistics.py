@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from sparselimit.statistics import (
+    best_quantiles,
     excluded_rate,
     expected_best,
     found_probability,
@@ -83,6 +84,15 @@ def test_expected_best_of_many() -> None:
     for budget in (1, 10, n // 2, n):
         expected = budget * (n + 1) / (budget + 1)
         assert expected_best(values, budget) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("budget", [1, 2, 5, 8])
+def test_best_quantiles_are_those_over_all_subsamples(budget: int) -> None:
+    values = np.array([0.5, 0.5, 0.61, 0.7, 0.7, 0.84, 0.9, 0.95])
+    best = [max(drawn) for drawn in combinations(values, budget)]
+    levels = [0.01, 0.31, 0.5, 0.83, 0.999]  # none falls on a jump, where rounding would decide
+    expected = np.quantile(best, levels, method="inverted_cdf")
+    np.testing.assert_array_equal(best_quantiles(values, budget, levels), expected)
 
 
 def test_impossible_counts_are_refused() -> None:

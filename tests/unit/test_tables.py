@@ -128,11 +128,39 @@ def test_connectivity() -> None:
     ]
 
 
-def test_search_runs() -> None:
-    def shard(weights: int, accuracy: list[float]) -> Stored:
-        runs = pd.DataFrame({"accuracy": accuracy})
-        return stored("search-shard", f"k{weights}.h5", {"runs": runs}, weights=weights)
+def shard(weights: int, accuracy: list[float], steps: int = 100) -> Stored:
+    """A shard of the search: one row per start."""
+    runs = pd.DataFrame({"accuracy": accuracy, "steps": steps})
+    return stored("search-shard", f"k{weights}.h5", {"runs": runs}, weights=weights)
 
+
+def test_equal_budget() -> None:
+    """The search has as many steps as the method at each target: here those of two starts."""
+    runs = [
+        {"target": 12, "accuracy": 0.6},
+        {"target": 12, "accuracy": 0.8, "seed": 1},
+        {"target": 20, "accuracy": 0.9},
+    ]
+    shards = [shard(12, [0.5, 0.7]), shard(12, [0.6, 0.9]), shard(13, [1.0])]
+    table = tables.equal_budget([runs_file("imp", 3, runs), *shards])
+    assert table.target.tolist() == [12, 20]
+    first = table.iloc[0]
+    assert (first.runs, first.steps) == (2, 200)
+    assert (first.method_best, first.method_median) == (0.8, 0.7)
+    # Of the six pairs of starts, three hold 0.9, two of the others 0.7, one 0.6 at best.
+    assert first.search_expected == pytest.approx((3 * 0.9 + 2 * 0.7 + 0.6) / 6)
+    assert (first.search_low, first.search_high, first.search_full) == (0.6, 0.9, 0.9)
+    assert table.iloc[1][["search_expected", "search_full"]].isna().all()
+
+
+def test_a_budget_beyond_the_search_is_all_of_it() -> None:
+    rich = [{"target": 12, "steps": 10_000}, {"target": 13, "steps": 1}]
+    shards = [shard(12, [0.5, 0.7]), shard(13, [0.6, 0.8, 1.0])]
+    table = tables.equal_budget([runs_file("imp", 3, rich), *shards])
+    assert table.search_expected.tolist() == pytest.approx([0.7, 0.8])
+
+
+def test_search_runs() -> None:
     files = [shard(8, [0.5, 0.6]), shard(4, [0.5]), shard(8, [0.7, 0.8, 0.9])]
     table = tables.search_runs(files)
     assert table.weights.tolist() == [4, 8]
@@ -244,13 +272,15 @@ def test_tables_of_a_single_file(name: str, kind: str, part: str) -> None:
 
 def test_files_that_a_table_is_not_made_from_are_refused() -> None:
     frontier, runs = frontier_file({4: 0.5}), runs_file("imp", 3, [{}])
-    for name in set(tables.TABLES) - {"frontier", "thresholds"}:
+    for name in set(tables.TABLES) - {"frontier", "thresholds", "equal_budget"}:
         with refused("frontier.h5", "'frontier'", "has no"):
             tables.TABLES[name]([frontier])
     with refused("imp.h5", "'spiral-runs'", "has no"):
         tables.frontier([runs])
     with refused("0 files given where one is needed"):
         tables.thresholds([runs])
+    with refused("no file of kind 'spiral-runs' is given"):
+        tables.equal_budget([frontier])
 
 
 def test_every_table_names_kinds_that_there_are() -> None:
