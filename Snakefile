@@ -20,6 +20,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/prune.smk"
 include: "rules/search.smk"
+include: "rules/blocks.smk"
 include: "rules/limits.smk"
 include: "rules/report.smk"
 
@@ -28,6 +29,7 @@ localrules:
     all,
     prune,
     search,
+    blocks,
     limits,
 
 
@@ -48,6 +50,11 @@ rule prune:
 rule search:
     input:
         "results/search/frontier.h5",
+
+
+rule blocks:
+    input:
+        BLOCK_RUNS,
 
 
 rule limits:

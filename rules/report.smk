@@ -23,6 +23,7 @@ TABLES = {
     ),
     "frontier": (SPIRAL, "The search, by weights", ["results/search/frontier.h5"]),
     "search_runs": (SPIRAL, "All runs of the search", SEARCH_SHARDS),
+    "blocks": (SPIRAL, "The search as published", BLOCK_RUNS),
     "methods": (SPIRAL, "What each method reached", SPIRAL_RUNS),
     "equal_budget": (
         SPIRAL,
@@ -37,6 +38,8 @@ TABLES = {
     "spectra": (LIMITS, "Eigenvalue densities", SPECTRUM_FILES),
     "geometry": (LIMITS, "Width formulas and Monte Carlo", ["results/geometry.h5"]),
 }
+if not study.blocks:
+    del TABLES["blocks"]
 
 # name: section of the report, title, tables and result files that the figure shows
 FIGURES = {
@@ -44,6 +47,11 @@ FIGURES = {
         SPIRAL,
         "How sparse can it be?",
         ["tables/frontier.csv", "tables/methods.csv"],
+    ),
+    "gap": (
+        SPIRAL,
+        "Pruning on the network that the search found",
+        ["tables/equal_budget.csv", "tables/frontier.csv"],
     ),
     "sparsest": (
         SPIRAL,
@@ -56,10 +64,16 @@ FIGURES = {
         ["tables/frontier.csv", "tables/search_runs.csv"],
     ),
     "widths": (SPIRAL, "Methods, by width", ["tables/methods.csv"]),
+    "success": (SPIRAL, "How often methods succeed", ["tables/success.csv"]),
     "connectivity": (
         SPIRAL,
         "Connectivity of pruned networks",
-        ["tables/methods.csv"],
+        ["tables/connectivity.csv", "tables/methods.csv"],
+    ),
+    "repair": (
+        SPIRAL,
+        "Does counting effective weights help?",
+        ["tables/frontier.csv", "tables/methods.csv"],
     ),
     "spiral": (SPIRAL, "The task", ["data/spiral.h5"]),
     "limits": (

@@ -11,7 +11,10 @@ _TYPES = {"f": "f", "i": "iu", "b": "b", "U": "OUT"}
 
 @dataclass(frozen=True)
 class Array:
-    """An array: its type letter, its shape in numbers or names of sizes that agree in a file."""
+    """An array: its type letter, or one of several; its shape, in numbers or names of sizes.
+
+    Sizes of one name agree within a file.
+    """
 
     type: str
     shape: tuple[int | str, ...]
@@ -21,7 +24,7 @@ class Array:
         """What is wrong with the value, in words, or None; named sizes are noted in `sizes`."""
         if not isinstance(value, np.ndarray):
             return "is not an array"
-        if value.dtype.kind not in _TYPES[self.type]:
+        if value.dtype.kind not in [kind for letter in self.type for kind in _TYPES[letter]]:
             return f"has type {value.dtype}, expected {self.type}"
         expected = tuple(sizes.get(s, s) if isinstance(s, str) else s for s in self.shape)
         fits = value.ndim == len(expected) and all(
@@ -33,7 +36,7 @@ class Array:
         sizes.update(
             {s: n for s, n in zip(self.shape, value.shape, strict=True) if isinstance(s, str)}
         )
-        if self.type == "f" and self.finite and not np.isfinite(value).all():
+        if "f" in self.type and self.finite and not np.isfinite(value).all():
             return "contains NaN or infinity"
         return None
 
@@ -84,7 +87,8 @@ RUN = {
 WIDTHS = {"d1": "i", "d2": "i", "d3": "i"}
 
 KINDS: dict[str, Kind] = {
-    # x is as the networks see it; images stay bytes. `split` indexes datasets.SPLITS.
+    # `split` indexes datasets.SPLITS. Networks see x as it is, but images as (x - mean) / std, with
+    # one number for each channel or one for all; images that come as bytes stay bytes.
     "points": Kind(
         1,
         {
@@ -94,11 +98,13 @@ KINDS: dict[str, Kind] = {
         },
     ),
     "images": Kind(
-        1,
+        2,
         {
-            "x": Array("i", ("points", "channels", "height", "width")),
+            "x": Array("fi", ("points", "channels", "height", "width")),
             "y": Array("i", ("points",)),
             "split": Array("i", ("points",)),
+            "mean": Array("f", ("moments",)),
+            "std": Array("f", ("moments",)),
         },
     ),
     # Networks 2-d1-d2-d3-1 trained on the spiral, dense or pruned by one method; masks (over
@@ -128,9 +134,46 @@ KINDS: dict[str, Kind] = {
             "parameters": Array("f", ("all parameters",), finite=False),
         },
     ),
-    # One shard of the search over all networks with k weights: the networks (`network` is the place
-    # in the enumeration), the parameters of each one's best start, and every run.
+    # One shard of the search over all networks with k weights. `network` is the place in the
+    # enumeration; `start`, `accuracy`, `loss` and the parameters are those of its best run, polished
+    # or not. Of every run: -1 in `dropped` if it ran to its end, else the rung at which it fell
+    # behind, 0 if it was dead from the start; `calibration` runs go on in any case.
     "search-shard": Kind(
+        2,
+        {
+            "sizes": Array("i", ("layers",)),
+            "networks": Table(
+                {
+                    "network": "i",
+                    "weights": "i",
+                    **WIDTHS,
+                    "start": "i",
+                    "accuracy": "f",
+                    "loss": "f?",
+                    "polished": "b",
+                },
+                rows="networks",
+            ),
+            "mask": Array("b", ("networks", "weights")),
+            "parameters": Array("f", ("networks", "parameters"), finite=False),
+            "runs": Table(
+                {
+                    "network": "i",
+                    "start": "i",
+                    "steps": "i",
+                    "dropped": "i",
+                    "calibration": "b",
+                    "accuracy": "f",
+                    "loss": "f?",
+                    "diverged_at": "i",
+                },
+                rows="runs",
+            ),
+        },
+    ),
+    # One shard of a search of blocks 2-d1-d2-d3-1, held in the first neurons of a common shape:
+    # `network` is the place in the search's list; the parameters are those of each best run.
+    "block-runs": Kind(
         1,
         {
             "sizes": Array("i", ("layers",)),
@@ -140,7 +183,9 @@ KINDS: dict[str, Kind] = {
             "runs": Table(
                 {
                     "network": "i",
-                    "start": "i",
+                    "learning_rate": "f",
+                    "schedule": "U",
+                    "seed": "i",
                     "steps": "i",
                     "accuracy": "f",
                     "loss": "f?",
@@ -150,13 +195,20 @@ KINDS: dict[str, Kind] = {
             ),
         },
     ),
-    # A trained classifier: a torch module's parameters in its own order, flattened and joined.
+    # A trained classifier: what it is built from (networks.network.Design), and its parameters and
+    # buffers (statistics of batch normalisation), each in its own order, flattened and joined.
     "network": Kind(
-        1,
+        2,
         {
-            "sizes": Array("i", ("layers",)),
+            "architecture": Array("U", (1,)),
+            "widths": Array("i", ("layers",)),
+            "shape": Array("i", ("dimensions",)),
+            "classes": Array("i", ()),
+            "mean": Array("f", ("moments",)),
+            "std": Array("f", ("moments",)),
             "parameters": Array("f", ("parameters",)),
             "prunable": Array("b", ("parameters",)),
+            "buffers": Array("f", ("buffers",)),
             "history": Table(
                 {"epoch": "i", "fit_loss": "f", "fit_accuracy": "f", "validation_accuracy": "f"},
                 rows="epochs",
@@ -245,27 +297,84 @@ KINDS: dict[str, Kind] = {
             ),
         },
     ),
-    # The search as a whole: for each number of weights its extent and its best network.
+    # The search as a whole. For each number of weights its extent and its best network; for each
+    # accuracy the fewest weights that reach it and every network known to do so with these; what is
+    # excluded of the others. All networks lie in one shape; `initial` is dense at their own widths.
     "frontier": Kind(
-        1,
+        2,
         {
             "sizes": Array("i", ("layers",)),
             "by_weights": Table(
                 {
                     "weights": "i",
                     "networks": "i",
+                    "starts": "i",
                     "runs": "i",
                     "steps": "f",
-                    "dead": "f",
+                    "dead": "f?",
+                    "provably_dead": "f",
                     "network": "i",
                     **WIDTHS,
+                    "start": "i",
                     "accuracy": "f",
                     "loss": "f?",
+                    "polished": "b",
+                    "sgd_accuracy": "f?",
                 },
                 rows="counts",
             ),
             "mask": Array("b", ("counts", "weights")),
             "parameters": Array("f", ("counts", "parameters")),
+            "initial": Array("f", ("counts", "parameters")),
+            "accuracies": Table(
+                {
+                    "accuracy": "f",
+                    "weights": "i",
+                    "networks": "i",
+                    "measured_at": "f",
+                    "calibration_runs": "i",
+                    "calibration_lost": "i",
+                    "lost_low": "f",
+                    "lost_high": "f",
+                },
+                rows="accuracies",
+            ),
+            "exclusion": Table(
+                {
+                    "weights": "i",
+                    "accuracy": "f",
+                    "networks": "i",
+                    "succeeded": "i",
+                    "starts": "i",
+                    "equivalents": "f",
+                    "excluded_rate": "f",
+                },
+                rows="exclusions",
+            ),
+            "power": Table(
+                {"weights": "i", "accuracy": "f", "rate": "f", "probability": "f"}, rows="powers"
+            ),
+            "known": Table(
+                {
+                    "accuracy": "f",
+                    "weights": "i",
+                    "network": "i",
+                    **WIDTHS,
+                    "start": "i",
+                    "reached": "f",
+                    "loss": "f",
+                    "polished": "b",
+                    "successes": "i",
+                    "starts": "i",
+                    "rate_low": "f",
+                    "rate_high": "f",
+                },
+                rows="known",
+            ),
+            "known_mask": Array("b", ("known", "weights")),
+            "known_parameters": Array("f", ("known", "parameters")),
+            "known_initial": Array("f", ("known", "parameters")),
+            "settings": Table({"name": "U", "value": "U"}, rows="settings"),
         },
     ),
 }

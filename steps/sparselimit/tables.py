@@ -48,18 +48,7 @@ def methods(files: Sequence[Stored]) -> pd.DataFrame:
 
 def success(files: Sequence[Stored]) -> pd.DataFrame:
     """From `spiral-runs`: share of runs that reach each accuracy, with its 95% Wilson interval."""
-    runs = _spiral_runs(files)
-    rows = []
-    for level in ACCURACIES:
-        groups = runs.assign(reached=runs.accuracy >= level).groupby(RUN_GROUP)
-        rows.append(
-            groups.agg(runs=("reached", "size"), successes=("reached", "sum"))
-            .reset_index()
-            .assign(accuracy=level)
-        )
-    table = pd.concat(rows, ignore_index=True)
-    low, high = wilson(table.successes, table.runs)
-    return table.assign(rate=table.successes / table.runs, rate_low=low, rate_high=high)
+    return _success_rates(_spiral_runs(files), RUN_GROUP)
 
 
 def connectivity(files: Sequence[Stored]) -> pd.DataFrame:
@@ -130,6 +119,26 @@ def search_runs(files: Sequence[Stored]) -> pd.DataFrame:
     quantiles = groups.accuracy.quantile(np.array([0.5, 0.9, 0.99, 1.0])).unstack()
     quantiles.columns = pd.Index(["q50", "q90", "q99", "best"])
     return quantiles.assign(runs=groups.size()).reset_index()
+
+
+def blocks(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `block-runs`: what each search reached at each number of weights, and how often.
+
+    A row is about one accuracy: the share of runs that reach it, with its 95% Wilson interval.
+    """
+    parts = []
+    for file in files:
+        runs, networks = file.table("runs"), file.table("networks").set_index("network")
+        weights = networks.weights[runs.network].to_numpy()
+        parts.append(runs.assign(search=file.path.parent.name, weights=weights))
+    runs = pd.concat(parts, ignore_index=True)
+    keys = ["search", "weights"]
+    extent = runs.groupby(keys).agg(
+        networks=("network", "nunique"),
+        steps=("steps", "sum"),
+        best_accuracy=("accuracy", "max"),
+    )
+    return extent.reset_index().merge(_success_rates(runs, keys), on=keys)
 
 
 def thresholds(files: Sequence[Stored]) -> pd.DataFrame:
@@ -216,6 +225,7 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         equal_budget,
         frontier,
         search_runs,
+        blocks,
         thresholds,
         networks,
         sweeps,
@@ -240,6 +250,21 @@ def _spiral_runs(files: Sequence[Stored]) -> pd.DataFrame:
     return runs.assign(
         density=runs.weights / weights, width=runs[["d1", "d2", "d3"]].max(axis=1)
     ).reset_index(drop=True)
+
+
+def _success_rates(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Share of the runs of each group that reach each accuracy, with its 95% Wilson interval."""
+    rows = []
+    for level in ACCURACIES:
+        groups = runs.assign(reached=runs.accuracy >= level).groupby(keys)
+        rows.append(
+            groups.agg(runs=("reached", "size"), successes=("reached", "sum"))
+            .reset_index()
+            .assign(accuracy=level)
+        )
+    table = pd.concat(rows, ignore_index=True)
+    low, high = wilson(table.successes, table.runs)
+    return table.assign(rate=table.successes / table.runs, rate_low=low, rate_high=high)
 
 
 def _named(file: Stored, table: str) -> pd.DataFrame:

@@ -153,10 +153,108 @@ def test_a_method_without_options_has_its_defaults() -> None:
     assert study.read(changed(("prune", "methods", "imp"), {})).prune.methods["imp"] == {}
 
 
+# --- How much a study asks for -------------------------------------------------------------------
+
+
+def overlaid(name: str) -> study.Study:
+    """The study of an overlay in studies/."""
+    overlay = yaml.safe_load((ROOT / "studies" / f"{name}.yaml").read_text())
+    return study.read(merged(config(), overlay))
+
+
+# Numbers of runs by group: of pruning, and of each search of blocks.
+PUBLISHED = {
+    "fixed_95": (9_720, {"first": 558, "second": 2_496}),
+    "fixed_995": (11_340, {"first": 2_034, "second": 70_584}),
+    "random": (18_954, {"first": 24_576, "95_second": 155_952, "995_second": 189_624}),
+}
+
+
+def test_the_paper_study_has_the_published_runs() -> None:
+    """As Zhang & Papyan (ICML 2024) count them: 485,838 in all."""
+    paper = overlaid("paper")
+    total = 0
+    for group, (pruned, tried) in PUBLISHED.items():
+        studies = [one for name, one in paper.prune.studies.items() if name.startswith(group)]
+        assert sum(9 * one.count(paper.runs) for one in studies) == pruned
+        searches = {phase: paper.blocks[f"{group}_{phase}"].count(paper.runs) for phase in tried}
+        assert searches == tried
+        total += pruned + sum(tried.values())
+    assert total == 12_774 + 83_958 + 389_106 == 485_838
+
+
+def test_the_paper_study_has_nothing_but_the_published_runs() -> None:
+    paper = overlaid("paper")
+    methods = "imp imp_lth rigl snip grasp synflow iter_snip force prospr"
+    assert set(paper.prune.methods) == set(methods.split())
+    assert not any(one.control for one in paper.prune.studies.values())
+    assert all(name.startswith(tuple(PUBLISHED)) for name in paper.prune.studies)
+    assert set(paper.blocks) == {
+        f"{group}_{phase}" for group, (_, tried) in PUBLISHED.items() for phase in tried
+    }
+
+
+def test_the_paper_study_has_the_published_runs_at_every_width() -> None:
+    paper = overlaid("paper")
+    runs = {
+        (name.split("_")[0], width): one.model_copy(update={"networks": [width]}).count(paper.runs)
+        for name, one in paper.prune.studies.items()
+        if name != "fixed_995"
+        for width in one.networks
+    }
+    wider = {("random", width): 207 for width in (6, 7, 8, 16, 32, 64, 128, 256)}
+    narrow = {("random", 3): 108, ("random", 4): 144, ("random", 5): 198}
+    assert runs == {("fixed", 3): 540, ("fixed", 16): 540} | narrow | wider
+    fixed = paper.prune.studies["fixed_995"]
+    assert fixed.networks == [6, 16]
+    assert fixed.count(paper.runs) == 2 * 630
+
+
+def test_the_paper_study_is_trained_as_published() -> None:
+    paper = overlaid("paper")
+    assert (paper.runs.protocol, paper.runs.epochs, paper.runs.batch_size) == ("published", 50, 128)
+    for name, one in paper.prune.studies.items():
+        trained = one.trained_as(paper.runs)
+        assert trained.learning_rates == [0.05, 0.1, 0.2]
+        assert trained.schedules == ["cosine", "step", "constant"]
+        assert trained.seeds == (5 if "fixed" in name else 1)
+        assert one.initial == ("searched" if "fixed" in name else "random")
+        # All targets were below the number of weights.
+        weights = {3 * int(width) + 2 * int(width) ** 2 for width in one.networks}
+        assert weights.isdisjoint(one.targets)
+    for name, search in paper.blocks.items():
+        trained = search.trained_as(paper.runs)
+        assert trained.learning_rates == ([0.05] if "995_second" in name else [0.05, 0.1])
+        assert trained.schedules == ["cosine", "step", "constant"]
+        assert trained.seeds == 1
+        assert search.initial == ("searched" if "fixed" in name else "random")
+
+
+def test_runs_of_a_study_are_counted() -> None:
+    whole = study.read(config())
+    one = whole.prune.studies["overparameterisation"]
+    settings = 2 * 1 * 8  # learning rates, schedules, seeds
+    # Width 3 has 27 weights and is not pruned to 32; with the controls, twice as many.
+    assert one.count(whole.runs) == 2 * (4 + 5 + 5) * settings
+    assert one.model_copy(update={"seeds": 3}).count(whole.runs) == 2 * 14 * 6
+    assert whole.prune.studies["optimal_start"].count(whole.runs) == 2 * 7 * settings
+
+
+def test_a_search_of_blocks_is_cut_into_jobs_that_have_networks() -> None:
+    whole = study.read(config())
+    search = whole.blocks["first_phase"]
+    assert search.count(whole.runs) == 93 * 2
+    for runs_per_job, jobs in ((3000, 1), (186, 1), (185, 2), (62, 3), (1, 93)):
+        cut = search.model_copy(update={"runs_per_job": runs_per_job})
+        assert cut.shards(whole.runs) == jobs
+
+
 # --- Wrong configurations ------------------------------------------------------------------------
 
 STUDY = ("prune", "studies", "overparameterisation")
+BLOCKS = ("blocks", "second_phase")
 STUDY_OF_SEARCHED = config()["prune"]["studies"]["optimal_width"] | {"accuracy": None}
+BLOCKS_OF_SEARCHED = config()["blocks"]["second_phase"] | {"initial": "searched"}
 NETWORK = config()["networks"]["dense"]
 
 
@@ -206,6 +304,14 @@ NETWORK = config()["networks"]["dense"]
         (("search", "weights"), [12, 10], ["[12, 10]"]),
         (("search", "weights"), [4, 99], ["[4, 99]"]),
         (("search", "weights"), [4], ["at least 2 items"]),
+        ((*BLOCKS, "widths"), [3, 2], ["at least 3 items"]),
+        ((*BLOCKS, "widths"), [3, 2, 17], ["give three from 1 to 16"]),
+        ((*BLOCKS, "widths"), [7, 3, 3], ["bound them by most_weights"]),
+        ((*BLOCKS, "most_parameters"), 30, ["it bounds dense blocks"]),
+        ((*BLOCKS, "most_weights"), 7, ["most_weights 7", "no block has so few"]),
+        (BLOCKS, BLOCKS_OF_SEARCHED, ["say by `accuracy` which network is meant"]),
+        ((*BLOCKS, "runs_per_job"), 0, ["greater than or equal to 1"]),
+        ((*BLOCKS, "starts"), 5, ["is not an option (known here: ", "seeds"]),
         (("digits", "seed"), -1, ["greater than or equal to 0"]),
         (("networks", "dense", "data"), "mnist", ["'digits', 'cifar10' or 'cifar100'"]),
         (("networks", "dense", "data"), "cifar10", ["set cifar.folder"]),

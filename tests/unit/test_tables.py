@@ -239,6 +239,39 @@ def test_tables_of_several_networks_name_each(name: str, kind: str) -> None:
     assert table.index.tolist() == [0, 1, 2]
 
 
+def test_blocks() -> None:
+    """Two shards of one search and one of another; networks 0 and 2 have equally many weights."""
+
+    def shard(path: str, weights: dict[int, int], runs: list[tuple[int, float]]) -> Stored:
+        content = {
+            "networks": pd.DataFrame({"network": weights.keys(), "weights": weights.values()}),
+            "runs": pd.DataFrame(runs, columns=["network", "accuracy"]).assign(steps=10),
+        }
+        return stored("block-runs", path, content)
+
+    files = [
+        shard("b/first/0.h5", {0: 12, 2: 12}, [(0, 0.5), (0, 0.95), (2, 0.7), (2, 0.8)]),
+        shard("b/first/1.h5", {1: 9}, [(1, 0.6), (1, 0.5)]),
+        shard("b/second/0.h5", {0: 12}, [(0, 1.0)]),
+    ]
+    table = tables.blocks(files)
+    levels = len(tables.ACCURACIES)
+    extent = ["search", "weights", "networks", "runs", "steps", "best_accuracy"]
+    assert table[extent].to_numpy().tolist() == [
+        *[["first", 9, 1, 2, 20, 0.6]] * levels,
+        *[["first", 12, 2, 4, 40, 0.95]] * levels,
+        *[["second", 12, 1, 1, 10, 1.0]] * levels,
+    ]
+    assert table.accuracy.tolist() == [*tables.ACCURACIES] * 3
+    assert table.successes.tolist() == [0] * 5 + [2, 1, 1, 0, 0] + [1] * 5
+    assert table.rate.tolist() == [0.0] * 5 + [0.5, 0.25, 0.25, 0.0, 0.0] + [1.0] * 5
+    # Wilson's interval of 0 of 2 and of 1 of 1: from 0 to z^2 / (n + z^2), from 1 / (1 + z^2) to 1.
+    z2 = 1.959964**2
+    assert table.rate_high[0] == pytest.approx(z2 / (2 + z2), abs=1e-6)
+    assert table.rate_low[10] == pytest.approx(1 / (1 + z2), abs=1e-6)
+    assert (table.rate_low[0], table.rate_high[10]) == (0, 1)
+
+
 def test_spectra() -> None:
     """One probe, of a matrix with the eigenvalues 1 and 5 in equal shares."""
     content = {

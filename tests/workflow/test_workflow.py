@@ -20,7 +20,7 @@ AFTER_PRUNING = {
 
 def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
     tables = {path.stem: pd.read_csv(path) for path in finished.folder.glob("results/tables/*.csv")}
-    assert len(tables) == 9
+    assert len(tables) == 13
     assert all(len(table) for table in tables.values())
     figures = list(finished.folder.glob("results/figures/*.svg"))
     assert len(figures) == 10
@@ -31,6 +31,8 @@ def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
     pruned = methods[methods.method != "dense"]
     assert (pruned.weights == pruned.target).all()
     assert list(tables["frontier"].networks) == [2, 1, 7, 9, 24]
+    blocks = tables["blocks"].drop_duplicates(["search", "weights"])
+    assert blocks.groupby("search").runs.sum().to_dict() == {"first_phase": 3, "second_phase": 4}
     assert set(tables["bounds"].network) == {"dense", "sparse"}
 
 
@@ -81,6 +83,16 @@ def test_one_more_weight_searches_only_that(finished: Workflow) -> None:
     assert planned["prune_spiral"] == planned["spectrum"] == 0
 
 
+def test_larger_blocks_rerun_one_search(finished: Workflow) -> None:
+    planned = finished.planned("blocks: {first_phase: {most_parameters: 14}}")
+    assert planned == {"search_blocks": 1, "table_blocks": 1, "all": 1}
+
+
+def test_a_study_without_blocks_has_no_table_of_them(finished: Workflow) -> None:
+    planned = finished.planned("blocks: {first_phase: null, second_phase: null}")
+    assert planned == {"all": 1}
+
+
 def test_a_removed_method_disappears(finished: Workflow) -> None:
     planned = finished.planned("prune: {methods: {snip: null}}")
     assert planned == AFTER_PRUNING
@@ -101,6 +113,7 @@ def test_one_target(finished: Workflow) -> None:
         ("prune: {methods: {impp: {}}}", "pruning method 'impp' is unknown: use one of imp, snip"),
         ("prune: {methods: {imp: {pruning: 3}}}", "did you mean prunings?"),
         ("search: {weights: [9, 8]}", "config: search: weights: [9, 8] must be a range"),
+        ("blocks: {first_phase: {most_weights: 9}}", "config: blocks.first_phase: most_weights, "),
         ("runs: {epoch: 3}", "config: runs.epoch: is not an option"),
         ("networks: {big: {data: cifar10}}", "config: networks.big.hidden: is missing"),
     ],

@@ -1,0 +1,63 @@
+# The search as published: blocks of a 16-wide network, dealt out to shards of about equal work.
+BLOCK_RUNS = [
+    f"results/blocks/{name}/shard-{shard:03d}-of-{search.shards(study.runs):03d}.h5"
+    for name, search in study.blocks.items()
+    for shard in range(search.shards(study.runs))
+]
+BLOCK_OPTIONS = (
+    "widths",
+    "most_parameters",
+    "most_weights",
+    "second_layer_masks",
+    "accuracy",
+)
+BLOCK_FLAGS = {
+    name: flags(
+        search, *(key for key in BLOCK_OPTIONS if getattr(search, key) is not None)
+    )
+    for name, search in study.blocks.items()
+}
+
+
+rule search_blocks:
+    input:
+        script="steps/search_blocks.py",
+        library=sources("search_blocks.py"),
+        data="results/data/spiral.h5",
+        frontier=lambda w: (
+            "results/search/frontier.h5" if study.blocks[w.study].searched else []
+        ),
+    output:
+        "results/blocks/{study}/shard-{shard}-of-{shards}.h5",
+    log:
+        "logs/search_blocks/{study}-{shard}-of-{shards}.log",
+    benchmark:
+        "benchmarks/search_blocks/{study}-{shard}-of-{shards}.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        device=study.device,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        blocks=lambda w: BLOCK_FLAGS[w.study],
+        initial=lambda w: study.blocks[w.study].initial,
+        frontier=lambda w, input: (
+            f"--frontier {input.frontier}" if input.frontier else ""
+        ),
+        runs=lambda w: flags(
+            study.blocks[w.study].trained_as(study.runs),
+            "protocol",
+            "epochs",
+            "batch_size",
+            "learning_rates",
+            "schedules",
+            "seeds",
+        ),
+    message:
+        "search as published: {wildcards.study}, shard {wildcards.shard}"
+    shell:
+        "python {input.script} --data {input.data} {params.blocks} "
+        "--initial {params.initial:q} {params.frontier} {params.runs} "
+        "--shard $((10#{wildcards.shard})) --shards $((10#{wildcards.shards})) "
+        "--device {resources.device} --output {output} > {log} 2>&1"

@@ -1,0 +1,87 @@
+"""Train the blocks that the published search tries: dense ones, or all masks of one block.
+
+One shard of them: network i, i + n, i + 2n, ... of the list.
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sparselimit import cli, spiral, store
+from sparselimit.errors import InputError
+from sparselimit.networks import initial
+from sparselimit.pruning.problem import PROTOCOLS
+from sparselimit.search.block_runs import train_blocks
+from sparselimit.search.blocks import Blocks
+from sparselimit.search.sparsest import sparsest_start
+
+
+def start(arguments: Namespace) -> initial.Initial | None:
+    """The network that the blocks are cut from, if it is given."""
+    if arguments.initial == "random":
+        return None
+    if arguments.initial != "searched":
+        return initial.read(Path(arguments.initial))
+    if arguments.frontier is None:
+        raise InputError("searched: give the file of the search by --frontier")
+    return sparsest_start(store.read(arguments.frontier, "frontier"), arguments.accuracy)
+
+
+def main(arguments: Namespace) -> None:
+    blocks = Blocks(
+        tuple(arguments.widths) if arguments.widths else None,
+        arguments.most_parameters,
+        arguments.most_weights,
+        arguments.second_layer_masks,
+    )
+    networks = blocks.shard(arguments.shard, arguments.shards)
+    runs, best = train_blocks(
+        networks,
+        spiral.Grid.of(arguments, []),
+        spiral.read_points(arguments.data),
+        start(arguments),
+        protocol=arguments.protocol,
+        **spiral.engine(arguments),
+    )
+    table = pd.DataFrame(networks.widths, columns=["d1", "d2", "d3"])
+    content: store.Content = {
+        "sizes": np.array(networks.frame.sizes),
+        "networks": table.assign(network=networks.number, weights=networks.mask.sum(axis=1)),
+        "mask": networks.mask,
+        "parameters": best.numpy(),
+        "runs": runs.assign(network=networks.number[runs.network]),
+    }
+    cli.write(arguments, "block-runs", content)
+
+
+if __name__ == "__main__":
+    parser = cli.Parser(__doc__)
+    parser.add_argument(
+        "--widths",
+        type=cli.positive,
+        nargs=3,
+        help="d1 d2 d3 of the block whose masks are tried; dense blocks if not given",
+    )
+    parser.add_argument(
+        "--most-parameters", type=cli.positive, help="of a dense block, weights and biases"
+    )
+    parser.add_argument(
+        "--most-weights", type=cli.positive, help="of a mask, in its first three layers"
+    )
+    parser.add_argument(
+        "--second-layer-masks", type=cli.positive, help="tried of each number of weights there"
+    )
+    parser.add_argument("--shard", type=int, default=0, help="which shard, from 0")
+    parser.add_argument("--shards", type=cli.positive, default=1, help="of how many")
+    parser.add_argument(
+        "--initial", default="random", help="initial values: random, searched, or a state dict"
+    )
+    parser.add_argument("--frontier", type=Path, help="the search (HDF5), if that is called for")
+    parser.add_argument(
+        "--accuracy", type=float, default=0.9, help="of the searched network: the sparsest with it"
+    )
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="exact")
+    spiral.add_arguments(parser)
+    cli.run(main, parser)
