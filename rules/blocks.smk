@@ -4,19 +4,6 @@ BLOCK_RUNS = [
     for name, search in study.blocks.items()
     for shard in range(search.shards(study.runs))
 ]
-BLOCK_OPTIONS = (
-    "widths",
-    "most_parameters",
-    "most_weights",
-    "second_layer_masks",
-    "accuracy",
-)
-BLOCK_FLAGS = {
-    name: flags(
-        search, *(key for key in BLOCK_OPTIONS if getattr(search, key) is not None)
-    )
-    for name, search in study.blocks.items()
-}
 
 
 rule search_blocks:
@@ -40,7 +27,14 @@ rule search_blocks:
         mem_mb=4000,
         runtime=60,
     params:
-        blocks=lambda w: BLOCK_FLAGS[w.study],
+        blocks=lambda w: flags(
+            study.blocks[w.study],
+            "widths",
+            "most_parameters",
+            "most_weights",
+            "second_layer_masks",
+            "accuracy",
+        ),
         initial=lambda w: study.blocks[w.study].initial,
         frontier=lambda w, input: (
             f"--frontier {input.frontier}" if input.frontier else ""

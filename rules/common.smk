@@ -34,10 +34,12 @@ wildcard_constraints:
 
 
 def flags(model, *names):
-    """Command-line flags from fields of a config model: epochs -> --epochs 50."""
+    """Command-line flags from fields of a config model: epochs -> --epochs 50; None is left out."""
     words = []
     for name in names:
         value = getattr(model, name)
+        if value is None:
+            continue
         values = value if isinstance(value, list) else [value]
         words += ["--" + name.replace("_", "-"), *map(str, values)]
     return " ".join(words)

@@ -3,53 +3,28 @@ import json
 
 from sparselimit.pruning.registry import Choice
 
+CHOICES = {
+    name: Choice.of(name, entry) for name, entry in study.prune.methods.items()
+}
 PRUNED_RUNS = [
     f"results/prune/{name}/{method}.h5"
     for name in study.prune.studies
-    for method in study.prune.methods
+    for method in CHOICES
 ]
-
-
-def method_flags(wildcards):
-    """A method as its entry in the study describes it."""
-    choice = Choice.of(wildcards.method, study.prune.methods[wildcards.method])
-    options = shlex.quote(json.dumps(choice.options, sort_keys=True))
-    return (
-        f"--method {choice.method} --name {choice.name} --count {choice.count} "
-        f"--options {options}"
-    )
-
-
-def prune_study_flags(wildcards):
-    """Networks, targets and training settings of a study."""
-    one = study.prune.studies[wildcards.study]
-    words = [flags(one, "networks", "targets"), "--initial", shlex.quote(one.initial)]
-    if one.accuracy is not None:
-        words.append(flags(one, "accuracy"))
-    if one.control:
-        words.append("--control")
-    for name in ("learning_rates", "schedules", "seeds"):
-        words.append(flags(study.runs if getattr(one, name) is None else one, name))
-    return " ".join(words)
-
-
-def searched(wildcards):
-    """The search, where a study takes widths or initial values from it."""
-    one = study.prune.studies[wildcards.study]
-    wanted = "searched" in [*one.networks, one.initial]
-    return "results/search/frontier.h5" if wanted else []
 
 
 rule prune_spiral:
     input:
         script="steps/prune_spiral.py",
         library=lambda w: sources(
-            "prune_spiral.py",
-            "sparselimit.pruning."
-            + Choice.of(w.method, study.prune.methods[w.method]).method,
+            "prune_spiral.py", f"sparselimit.pruning.{CHOICES[w.method].method}"
         ),
         data="results/data/spiral.h5",
-        frontier=searched,
+        frontier=lambda w: (
+            "results/search/frontier.h5"
+            if study.prune.studies[w.study].searched
+            else []
+        ),
     output:
         "results/prune/{study}/{method}.h5",
     log:
@@ -63,15 +38,28 @@ rule prune_spiral:
         mem_mb=4000,
         runtime=60,
     params:
-        method=method_flags,
-        study=prune_study_flags,
-        frontier=lambda w, input: f"--frontier {input.frontier}"
-        if input.frontier
-        else "",
-        common=flags(study.runs, "protocol", "epochs", "batch_size"),
+        method=lambda w: flags(CHOICES[w.method], "method", "name", "count"),
+        options=lambda w: json.dumps(CHOICES[w.method].options, sort_keys=True),
+        study=lambda w: flags(
+            study.prune.studies[w.study], "networks", "targets", "accuracy"
+        ),
+        initial=lambda w: study.prune.studies[w.study].initial,
+        control=lambda w: "--control" if study.prune.studies[w.study].control else "",
+        frontier=lambda w, input: (
+            f"--frontier {input.frontier}" if input.frontier else ""
+        ),
+        runs=lambda w: flags(
+            study.prune.studies[w.study].trained_as(study.runs),
+            "protocol",
+            "epochs",
+            "batch_size",
+            "learning_rates",
+            "schedules",
+            "seeds",
+        ),
     message:
         "prune by {wildcards.method} in the study {wildcards.study}"
     shell:
-        "python {input.script} --data {input.data} {params.method} {params.study} --fitting "
-        "{params.frontier} {params.common} --device {resources.device} --output {output} "
-        "> {log} 2>&1"
+        "python {input.script} --data {input.data} {params.method} --options {params.options:q} "
+        "{params.study} --fitting --initial {params.initial:q} {params.frontier} {params.control} "
+        "{params.runs} --device {resources.device} --output {output} > {log} 2>&1"
