@@ -6,9 +6,8 @@ is pruned so far, on a new batch each round. Pruned weights have a gradient and 
 
 from torch import Tensor
 
-from sparselimit.pruning.iter_snip import weights_left
 from sparselimit.pruning.problem import Problem, require_positive
-from sparselimit.pruning.published import keep_above
+from sparselimit.pruning.published import decayed_count, keep_above
 
 
 def start_mask(problem: Problem, *, rounds: int = 10) -> Tensor:
@@ -20,5 +19,5 @@ def start_mask(problem: Problem, *, rounds: int = 10) -> Tensor:
     mask = problem.dense
     for done in range(rounds):
         scores = (problem.weights * problem.masked(mask).slopes(done)).abs()
-        mask = problem.keep(scores, weights_left(problem, done + 1, rounds), published=keep_above)
+        mask = problem.keep(scores, decayed_count(problem, done + 1, rounds), published=keep_above)
     return mask

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparselimit.ensemble.state import Event, State
 from sparselimit.errors import InputError
 from sparselimit.pruning.problem import Problem
-from sparselimit.pruning.published import keep_above
+from sparselimit.pruning.published import counts, keep_above
 from sparselimit.sparsity.masks import with_biases
 
 
@@ -43,4 +43,4 @@ def _weights_left(problem: Problem, fraction: float) -> Tensor:
         return problem.geometric(fraction)
     # In Python floats: torch rounds a power differently, and a count may hang on its last digit.
     n = problem.network.n_weights
-    return torch.tensor([int(n * (target / n) ** fraction) for target in problem.target.tolist()])
+    return counts(lambda target: n * (target / n) ** fraction, problem.target)

@@ -19,13 +19,6 @@ def start_mask(problem: Problem, *, rounds: int = 10) -> Tensor:
     for done in range(rounds):
         left = problem.masked(mask)
         scores = (left.weights * left.slopes(done)).abs()
-        k = weights_left(problem, done + 1, rounds)
+        k = decayed_count(problem, done + 1, rounds)
         mask = problem.keep(scores, k, published=keep_above, within=mask)
     return mask
-
-
-def weights_left(problem: Problem, done: int, rounds: int) -> Tensor:
-    """Weights to keep after some of the rounds, int64 [E]."""
-    if problem.protocol == "published":
-        return decayed_count(problem.network.n_weights, problem.target, done, rounds)
-    return problem.geometric(done / rounds)

@@ -18,7 +18,7 @@ from sparselimit.sparsity.masks import keep_effective, keep_largest
 PROTOCOLS = ("exact", "published")
 
 # Memory for the members that are scored together, in bytes. Less makes small networks slow, of
-# which a call serves few; more makes no network faster.
+# which a call then serves few; more gains little.
 CHUNK_BYTES = 256 << 20
 
 

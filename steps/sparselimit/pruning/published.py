@@ -26,14 +26,16 @@ def counts(rule: Callable[[int], float], target: Tensor) -> Tensor:
     return torch.tensor([int(rule(t)) for t in target.tolist()], device=target.device)
 
 
-def decayed_count(n_weights: int, target: Tensor, done: int, rounds: int) -> Tensor:
-    """int(N * exp(-done * (-log(t / N)) / rounds)), weights left after some rounds; int64 [E].
+def decayed_count(problem: Problem, done: int, rounds: int) -> Tensor:
+    """Weights to keep after some of the rounds of Iter-SNIP and FORCE, int64 [E].
 
-    The last of the rounds may end one below the target.
+    They fall geometrically to the target; as published by int(N * exp(-done * (-log(t / N)) /
+    rounds)), whose last may be one below the target.
     """
-    return counts(
-        lambda t: n_weights * math.exp(-done * (-math.log(t / n_weights)) / rounds), target
-    )
+    if problem.protocol == "exact":
+        return problem.geometric(done / rounds)
+    n = problem.network.n_weights
+    return counts(lambda t: n * math.exp(-done * (-math.log(t / n)) / rounds), problem.target)
 
 
 def keep_at_least(scores: Tensor, k: Tensor) -> Tensor:

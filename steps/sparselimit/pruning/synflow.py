@@ -3,7 +3,7 @@
 The saliency of a weight is |w dR/dw|, where R is the output of the network with the absolute values
 of all parameters for an input of ones: the part of R that flows through the weight. What flows into
 a hidden neuron, through weights and from its bias, flows out of it. As in Zhang & Papyan (2024),
-biases take part, and go when their neuron has lost its outgoing weights.
+biases take part; that of a neuron without outgoing weights has no flow and is lost with them.
 """
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning.problem import Problem, require_positive
 from sparselimit.pruning.published import counts, keep_above
-from sparselimit.sparsity.masks import with_biases
 
 
 def flow(network: MLP, parameters: Tensor) -> Tensor:
@@ -38,14 +37,13 @@ def start_mask(problem: Problem, *, rounds: int = 100) -> Tensor:
     rounds: prunings, each by a constant factor
     """
     require_positive("synflow", rounds=rounds)
-    network, mask = problem.network, problem.dense
-    # In single precision the flows of a wide or long pruned network may round to nothing.
-    exact = problem.protocol == "exact"
-    whole = problem.parameters.double() if exact else problem.parameters
+    mask, whole = problem.dense, problem
+    if problem.protocol == "exact":
+        # Products over all layers, which single precision may round to nothing.
+        whole = problem.with_parameters(problem.parameters.double())
     for done in range(1, rounds + 1):
-        left = torch.where(with_biases(network, mask), whole, 0.0)
-        scores = problem.with_parameters(left).score_by_seed(
-            lambda parameters, _: flow(network, parameters)
+        scores = whole.masked(mask).score_by_seed(
+            lambda parameters, _: flow(problem.network, parameters)
         )
         k = weights_left(problem, done, rounds)
         mask = problem.keep(scores, k, published=keep_above, within=mask)
