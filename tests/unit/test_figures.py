@@ -3,7 +3,7 @@
 import inspect
 import xml.etree.ElementTree as ET
 from functools import cache
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +18,73 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Bbox
 
 from sparselimit.datasets import cubist_spiral
 from sparselimit.errors import InputError
-from sparselimit.figures import style
+from sparselimit.figures import studies, style
 from sparselimit.figures.layout import accuracy_axis, log_weights_axis
 from sparselimit.figures.networks import neuron_heights
 from sparselimit.figures.registry import COLUMNS, MODULES, draw
-from sparselimit.figures.search import best_over_widths
+from sparselimit.figures.search import best_of_all
 from sparselimit.networks.mlp import MLP
 
 Given = dict[str, Any]  # data frames and arrays
 
-NINE = ["imp", "snip", "grasp", "synflow", "iter_snip", "force", "prospr", "lth", "rigl"]
+NINE = ["imp", "imp_lth", "rigl", "snip", "grasp", "synflow", "iter_snip", "force", "prospr"]
 TWELVE = [*NINE, "a_method", "another_method", "mine"]
 
 
-def methods_table(names: list[str], widths: list[int], targets: list[int]) -> pd.DataFrame:
-    rows = []
-    for number, name in enumerate(names):
-        for width in widths:
-            for target in targets:
-                best = 0.5 + 0.5 / (1 + np.exp((18 + 3 * number - target + 0.1 * width) / 6))
-                accuracies = 0.5 + (best - 0.5) * np.array([0.6, 0.1, 1.0])  # median, least, most
-                rows.append((name, width, target, 4, target, 0.8 * target, 0.75, *accuracies))
+def pruned_places(names: list[str], widths: list[int], given: bool) -> list[tuple[str, str, str]]:
+    """Study, network and method of all runs; the first two methods have variants."""
+    alike = [*names, *(f"{name}_effective" for name in names[:2])]
+    controls = [f"random_{name}" for name in alike]
+    found = [
+        ("overparameterisation", f"w{width}", name)
+        for width, name in product(widths, [*alike, *controls])
+    ]
+    if given:
+        places = [("optimal_width", "searched"), ("optimal_start", "searched")]
+        places.append(("optimal_start", "w16"))
+        found += [(*place, name) for place, name in product(places, alike)]
+    return found
+
+
+def pruning_tables(names: list[str], widths: list[int], targets: list[int], given: bool) -> Given:
+    """All tables of runs; every number follows from how good a method is made to be."""
+    rows: dict[str, list[tuple]] = {
+        table: [] for table in ("methods", "success", "equal_budget", "connectivity")
+    }
+    for study, network, name in pruned_places(names, widths, given):
+        number = names.index(name.removeprefix("random_").removesuffix("_effective"))
+        late = 3 * number + 8 * name.startswith("random_") - 2 * name.endswith("_effective")
+        late += widths.index(int(network[1:])) if study == "overparameterisation" else 0
+        for target in targets:
+            best = 0.5 + 0.5 / (1 + np.exp((18 + late - target) / 6))
+            median, low, high = 0.5 + (best - 0.5) * np.array([0.6, 0.1, 0.9])
+            run = (study, name, network, target)
+            rows["methods"].append((*run, 4, target, best, median, low, high, best))
+            for accuracy in (0.8, 0.9, 0.95):
+                rate = max(0, best - accuracy)
+                rows["success"].append((*run, 4, accuracy, rate, 0.9 * rate, 0.1 + rate))
+            steps = 4 * 19500 * (5 if name == "imp_lth" else 1)
+            searched = [median, low, best, 0.9] if target < 20 else [np.nan] * 4
+            rows["equal_budget"].append((*run, 4, steps, best, median, *searched))
+            for when, layer in product(("start", "end"), (1, 2, 3, 4)):
+                kept = target / 4 if when == "end" else target
+                neurons = (1, 0, 0) if layer == 4 else (3, 2, 1)
+                rows["connectivity"].append((*run, when, layer, kept, best * kept, *neurons))
     for width in widths:
         weights, best = 2 * width**2 + 3 * width, 1 - 0.4 * np.exp(-(width**2) / 20)
-        rows.append(("dense", width, weights, 4, weights, weights, 1, best - 0.02, 0.5, best))
-    return pd.DataFrame(rows, columns=COLUMNS["methods"])
+        run = ("dense", "dense", f"w{width}", weights)
+        rows["methods"].append((*run, 4, weights, 1, best - 0.02, 0.5, best, best))
+        rows["success"].append((*run, 4, 0.8, 1, 0.9, 1))
+        rows["equal_budget"].append((*run, 4, 78000, best, best, *[np.nan] * 4))
+        rows["connectivity"].append((*run, "end", 1, weights, weights, width, 0, 0))
+    return {table: pd.DataFrame(found, columns=COLUMNS[table]) for table, found in rows.items()}
 
 
 def search_tables(weights: range) -> Given:
@@ -133,13 +169,20 @@ def points() -> Given:
 @cache
 def tables(case: str) -> Given:
     """Everything that figures are drawn from, in three sizes."""
-    names, widths, targets, weights, networks, tolerances = {
-        "default": (["imp", "snip"], [3, 4, 16], [10, 14, 20, 32], range(4, 11), 2, [0.01, 0.1]),
-        "many": (TWELVE, [3, 4, 5, 6, 7, 8, 16, 32, 64], [10, 20, 32], range(4, 18), 4, [0.1]),
-        "single": (["imp"], [4], [12], range(9, 10), 1, []),
+    names, widths, targets, given, weights, networks, tolerances = {
+        "default": (
+            *(["imp", "imp_lth", "snip", "magnitude"], [3, 4, 16], [8, 10, 14, 32], True),
+            *(range(4, 11), 2, [0.01, 0.1]),
+        ),
+        "many": (
+            *([*TWELVE, "magnitude"], [3, 4, 6, 8, 16, 64], [10, 12, 20, 32], True),
+            *(range(4, 18), 4, [0.1]),
+        ),
+        "single": (["imp"], [4], [12], False, range(9, 10), 1, []),
     }[case]
     return (
-        {"methods": methods_table(names, widths, targets), "geometry": geometry_table()}
+        pruning_tables(names, widths, targets, given)
+        | {"geometry": geometry_table()}
         | search_tables(weights)
         | limit_tables([f"net{i}" for i in range(networks)], tolerances, case == "many")
         | networks_arrays(len(weights))
@@ -293,15 +336,17 @@ def test_save_names_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_series_look_the_same_in_any_company() -> None:
-    alone, together = style.series(["snip", "dense"]), style.series([*TWELVE, "search"])
-    for name in ("snip", "dense", "search"):
+    alone, together = style.series(["snip", "dense"]), style.series([*TWELVE, "dense", "search"])
+    for name in ("snip", "dense"):
         assert alone[name] == together[name]
     assert style.series(reversed(TWELVE)) == style.series(TWELVE)
-    assert list(style.series(["zeta", "snip", "imp"])) == ["search", "dense", "imp", "snip", "zeta"]
+    named = ["magnitude", "zeta", "snip", "dense", "random_imp", "imp_effective", "imp", "search"]
+    ordered = ["search", "dense", "imp", "imp_effective", "random_imp", "snip", "zeta", "magnitude"]
+    assert list(style.series(named)) == ordered
 
 
 def test_series_are_told_apart_by_more_than_colour() -> None:
-    styles = [style.series(TWELVE)[name] for name in ["search", "dense", *TWELVE]]
+    styles = list(style.series(["search", "dense", *TWELVE]).values())
     assert len({(s.color, s.linestyle) for s in styles}) == len(styles)
     for one, other in combinations(styles, 2):
         assert one.label != other.label
@@ -311,12 +356,33 @@ def test_series_are_told_apart_by_more_than_colour() -> None:
         } & {style.BLACK, style.GREY}
 
 
+def test_the_published_methods_have_a_colour_and_a_marker_each() -> None:
+    styles = style.series(NINE).values()
+    assert len({s.color for s in styles}) == len({s.marker for s in styles}) == 9
+    assert {s.linestyle for s in styles} == {"-"}
+
+
+def test_variants_and_controls_look_like_their_method_but_for_line_and_shade() -> None:
+    family = ["mine", "mine_effective", "random_mine", "random_mine_effective"]
+    method, *others = (style.series([*family, "snip"])[name] for name in family)
+    effective, alike, alike_effective = others
+    assert {s.marker for s in others} == {method.marker}
+    assert effective.color == method.color
+    assert alike.color == alike_effective.color
+    lightness = [np.mean(to_rgba(s.color)[:3]) for s in (method, alike)]
+    assert lightness[1] == pytest.approx((1 + lightness[0]) / 2, abs=0.01)
+    assert [s.linestyle for s in (method, *others)] == ["-", "--", ":", ":"]
+    assert [s.filled for s in (method, *others)] == [True, False, True, False]
+    assert [s.label for s in (method, *others)] == [
+        *("mine", "mine, effective", "random, like mine", "random, like mine, effective")
+    ]
+
+
 def test_graded_styles_get_lighter_and_follow_the_order() -> None:
-    styles = style.graded([16, 3, 8, 3])
-    assert list(styles) == [3, 8, 16]
+    styles = style.graded({"w3": "3", "w8": "8", "w16": "16"})
+    assert [s.label for s in styles.values()] == ["3", "8", "16"]
     lightness = [np.dot(to_rgba(s.color)[:3], (0.299, 0.587, 0.114)) for s in styles.values()]
     assert lightness == sorted(lightness)
-    assert style.graded([4])[4].label == "4"
 
 
 def test_layout_measures_text_as_wide_as_an_svg_has_it() -> None:
@@ -325,6 +391,54 @@ def test_layout_measures_text_as_wide_as_an_svg_has_it() -> None:
         width = text.get_window_extent().width
     path = TextPath((0, 0), text.get_text(), size=7, prop=text.get_fontproperties())
     assert width == pytest.approx(path.get_extents().width, rel=0.02)
+
+
+# --- Which rows are shown -------------------------------------------------------------------------
+
+
+def test_owners() -> None:
+    names = ["imp", "imp_effective", "random_imp", "random_imp_effective", "most_effective"]
+    assert studies.owners([*names, "random_snip"]) == {
+        "imp": "imp",
+        "imp_effective": "imp",
+        "random_imp": "imp",
+        "random_imp_effective": "imp",
+        "most_effective": "most_effective",  # there is no method `most`
+        "random_snip": "snip",
+    }
+
+
+def test_studies_are_cut_into_that_of_widths_and_the_others() -> None:
+    rows = [
+        *(
+            ("wide", name, network)
+            for name in ("imp", "random_imp")
+            for network in ("w16", "w3", "w4")
+        ),
+        ("given", "imp", "searched"),
+        ("both", "imp", "w4"),
+        ("both", "snip", "searched"),
+        *(("dense", "dense", f"w{width}") for width in range(3, 9)),
+    ]
+    table = pd.DataFrame(rows, columns=["study", "method", "network"])
+    assert set(studies.pruned(table).method) == {"imp", "snip"}
+    assert set(studies.of_widths(table).study) == {"wide"}
+    others = studies.beside_widths(table)
+    assert set(others.study) == {"given", "both"}
+    assert list(studies.places(others)) == [
+        ("given", "searched"),
+        ("both", "searched"),
+        ("both", "w4"),
+    ]
+    assert studies.places(table)["wide", "w16"].index.tolist() == [0, 3]
+    wide = table[table.study == "wide"]
+    pd.testing.assert_frame_equal(studies.beside_widths(wide), wide)  # there is no other
+    assert studies.network_labels(table.network[:7]) == {
+        "searched": "searched",
+        "w3": "3",
+        "w4": "4",
+        "w16": "16",
+    }
 
 
 # --- Axes -----------------------------------------------------------------------------------------
@@ -368,27 +482,24 @@ def test_log_weights_axis(weights: list[int], labels: list[int]) -> None:
 # --- What the figures show ------------------------------------------------------------------------
 
 
-def test_best_over_widths() -> None:
+def test_best_of_all() -> None:
     rows = [
-        ("imp", 3, 12, 4, 12, 9, 1, 0.6, 0.5, 0.7),
-        ("imp", 4, 12, 2, 11, 9, 1, 0.55, 0.5, 0.9),
-        ("imp", 3, 10, 4, 10, 9, 1, 0.5, 0.4, 0.6),
-        ("imp", 8, 10, 4, 10, 9, 1, np.nan, np.nan, np.nan),
+        ("wide", "imp", "w3", 12, 4, 12, 1, 0.6, 0.5, 0.65, 0.7),
+        ("wide", "imp", "w4", 12, 2, 11, 1, 0.55, 0.5, 0.8, 0.9),
+        ("given", "imp", "w3", 12, 5, 12, 1, 0.5, 0.4, 0.55, 0.6),
+        ("given", "imp", "w3", 10, 4, 10, 1, 0.5, 0.4, 0.55, 0.6),
+        ("given", "imp", "w8", 10, 4, 10, 1, np.nan, np.nan, np.nan, np.nan),
     ]
-    best = best_over_widths(pd.DataFrame(rows, columns=COLUMNS["methods"]))
-    assert best.to_dict("list") == {
-        "weights": [10, 11],
-        "runs": [4, 6],
-        "best": [0.6, 0.9],
-        "typical": [0.5, 0.6],
-    }
+    best = best_of_all(pd.DataFrame(rows, columns=COLUMNS["methods"]))
+    assert best.to_dict("list") == {"weights": [10, 11], "runs": [4, 11], "best": [0.6, 0.9]}
 
 
 def test_frontier_shows_search_methods_and_dense_networks() -> None:
     drawn = given("frontier", "default")
     (axes,) = figure("frontier").axes
     lines = {label.split(",")[0]: xy for label, xy in curves(axes).items() if "n = " in label}
-    assert list(lines) == ["exhaustive search", "dense networks", "IMP", "SNIP"]
+    # Neither variants nor controls.
+    assert list(lines) == ["exhaustive search", "dense networks", "IMP", "IMP-LTH", "SNIP"]
     truth = drawn["frontier"]
     np.testing.assert_allclose(
         lines["exhaustive search"], np.stack([truth.weights, 100 * truth.accuracy], axis=1)
@@ -399,7 +510,7 @@ def test_frontier_shows_search_methods_and_dense_networks() -> None:
     assert guides <= set(axes.get_yticks())
     labels = [text.get_text() for text in figure("frontier").legends[0].get_texts()]
     assert labels[0] == "exhaustive search, n = 32–2,048"
-    assert labels[2] == "IMP, n = 12"
+    assert labels[2] == "IMP, n = 24"
 
 
 @pytest.mark.parametrize("empty", ["frontier", "methods"])
@@ -435,21 +546,143 @@ def test_search_shows_quantiles_and_extent() -> None:
     np.testing.assert_allclose(points_of(dead.lines[0])[:, 1], 60)
 
 
+def band(axes: Axes, i: int) -> np.ndarray:
+    """Lower and upper edge [2, points] of the i-th band, whose points have different x."""
+    vertices = np.asarray(axes.collections[i].get_paths()[0].vertices)
+    at = [vertices[vertices[:, 0] == x, 1] for x in np.unique(vertices[:, 0])]
+    return np.array([[y.min() for y in at], [y.max() for y in at]])
+
+
+def bars(axes: Axes) -> list[tuple[float, float, float, float]]:
+    """Left, lower end, width and height of each bar."""
+    drawn = [bar for bar in axes.patches if isinstance(bar, Rectangle)]
+    return [(*bar.get_xy(), bar.get_width(), bar.get_height()) for bar in drawn]
+
+
+def rows_of(table: str, study: str, network: str, method: str) -> pd.DataFrame:
+    rows = tables("default")[table]
+    chosen = (rows.study == study) & (rows.network == network) & (rows.method == method)
+    return rows[chosen].sort_values("target")
+
+
 def test_widths_has_a_panel_per_method_and_a_line_per_width() -> None:
     panels = figure("widths").axes
-    assert [axes.get_title() for axes in panels] == ["IMP, n = 4", "SNIP, n = 4"]
-    for axes in panels:
-        assert len(axes.collections) == 3
-        lowest = [np.asarray(band.get_paths()[0].vertices)[:, 1].min() for band in axes.collections]
-        medians = [points_of(line)[:, 1] for line in axes.lines[:3]]
-        assert 50 < min(lowest) < min(map(np.min, medians))
+    assert [axes.get_title() for axes in panels] == ["IMP", "IMP-LTH", "SNIP", "magnitude"]
+    snip = panels[2]
+    for i, network in enumerate(("w3", "w4", "w16")):
+        rows = rows_of("methods", "overparameterisation", network, "snip")
+        expected = np.stack([rows.target, 100 * rows.accuracy_median], axis=1)
+        np.testing.assert_allclose(points_of(snip.lines[i]), expected)
+        np.testing.assert_allclose(band(snip, i), 100 * rows[["accuracy_p10", "accuracy_p90"]].T)
+    assert figure("widths").legends[0].get_title().get_text() == "width of the network, n = 4 runs"
 
 
-def test_connectivity_shows_shares_of_weights_and_of_runs() -> None:
-    panels = figure("connectivity").axes
-    for axes, share in zip(panels, [80, 75, 80, 75], strict=True):
-        for line in axes.lines:
-            np.testing.assert_allclose(points_of(line)[:, 1], share)
+def test_success_shows_rates_and_intervals_of_two_accuracies() -> None:
+    panels = figure("success").axes
+    assert len(panels) == 2 * 4
+    rows = rows_of("success", "overparameterisation", "w4", "imp")
+    for axes, accuracy in zip(panels[:2], (0.8, 0.95), strict=True):
+        assert axes.get_ylabel() == f"reach {100 * accuracy:g} %\n(% of runs)"
+        reached = rows[rows.accuracy == accuracy]
+        np.testing.assert_allclose(points_of(axes.lines[1])[:, 1], 100 * reached.rate)
+        np.testing.assert_allclose(band(axes, 1), 100 * reached[["rate_low", "rate_high"]].T)
+
+
+def test_connectivity_shows_shares_of_weights_runs_and_neurons() -> None:
+    """Worked out by hand: two weight matrices, of 3 neurons and the output."""
+    methods = rows_of("methods", "overparameterisation", "w3", "imp").iloc[:2]
+    methods = methods.assign(target=[10, 12], connected=[0.25, 1])
+    #        when, layer, weights, effective, active, constant, dead
+    counts = [
+        *(("start", 1, 6, 6, 3, 0, 0), ("start", 2, 4, 3, 1, 0, 0)),  # 9 of 10 weights
+        *(("end", 1, 3, 1, 1, 0.5, 0.5), ("end", 2, 1, 1, 0, 1, 0)),  # 2 of 4
+    ]
+    layers = [
+        ("overparameterisation", "imp", "w3", target, *row) for target in (10, 12) for row in counts
+    ]
+    table = pd.DataFrame(layers, columns=COLUMNS["connectivity"])
+    drawn = draw("connectivity", connectivity=table, methods=methods)
+    weights, runs, neurons = drawn.axes
+    start, end = weights.lines
+    assert points_of(start).tolist() == [[10, 90], [12, 90]]
+    assert points_of(end).tolist() == [[10, 50], [12, 50]]
+    assert points_of(runs.lines[0]).tolist() == [[10, 25], [12, 100]]
+    left, width = 9.2, 1.6  # without the output:
+    of_ten = [(left, 0, width, 50), (left, 50, width, 25), (left, 75, width, 25)]
+    np.testing.assert_allclose([bar for bar in bars(neurons) if bar[0] < 10], of_ten)
+    assert drawn.legends[1].get_title().get_text() == "neurons at width 3"
+
+
+def test_connectivity_shows_neurons_of_the_widest_network() -> None:
+    parts = given("connectivity", "default")
+    layers = parts["connectivity"]
+    parts["connectivity"] = layers.assign(dead=layers.dead.where(layers.network == "w16", 100))
+    for axes in draw("connectivity", **parts).axes[2::3]:
+        heights = {round(height) for _, _, _, height in bars(axes)}
+        assert heights == {50, 33, 17}
+
+
+def test_gap_shows_methods_and_search_of_equal_cost() -> None:
+    panels = figure("gap").axes
+    assert [axes.get_title() for axes in panels[::2]] == [
+        f"{place}\nn = 4 runs of 19,500 steps"
+        for place in (
+            *("optimal width\nsearched network", "optimal start\nsearched network"),
+            "optimal start\nwidth 16",
+        )
+    ]
+    best, median = panels[:2]
+    truth = given("gap", "default")["frontier"]
+    rows = rows_of("equal_budget", "optimal_width", "searched", "imp_lth")
+    for axes, column in ((best, "method_best"), (median, "method_median")):
+        search, _, lth = map(points_of, axes.lines[:3])
+        np.testing.assert_allclose(search[:, 1], 100 * truth.accuracy)
+        np.testing.assert_allclose(lth, np.stack([rows.target, 100 * rows[column]], axis=1))
+    labels = [text.get_text() for text in figure("gap").legends[0].get_texts()]
+    equal_cost = ["search, equal cost", "search, cost of IMP-LTH"]
+    assert labels == ["exhaustive search", *equal_cost, "IMP", "IMP-LTH", "SNIP"]
+    dashed, dotted = (
+        [points_of(line) for line in best.lines if line.get_linestyle() == look]
+        for look in ("--", ":")
+    )
+    (found,) = dotted
+    np.testing.assert_allclose(found[:, 1], 100 * rows.search_expected)  # a gap beyond the search
+    searched = rows.search_low.notna()
+    np.testing.assert_allclose(band(best, 1), 100 * rows[searched][["search_low", "search_high"]].T)
+    assert len(dashed) == 1
+
+
+def test_gap_of_a_single_study_shows_that_one() -> None:
+    titles = [axes.get_title() for axes in figure("gap", "single").axes]
+    assert titles[0] == "overparameterisation\nwidth 4\nn = 4 runs of 19,500 steps"
+
+
+def test_repair_shows_variants_and_controls_against_weights_kept() -> None:
+    parts = given("repair", "default")
+    methods = parts["methods"]
+    kept = methods.weights - 0.5 * (methods.method == "imp_effective")
+    drawn = draw("repair", **(parts | {"methods": methods.assign(weights=kept)}))
+    assert [axes.get_title() for axes in drawn.axes] == 2 * [
+        "optimal width\nsearched network, n = 4",
+        "optimal start\nwidth 16, n = 4",
+        "overparameterisation\nwidth 16, n = 4",
+    ]
+    assert [axes.get_ylabel() for axes in drawn.axes[::3]] == [
+        *("IMP: accuracy (%)", "IMP-LTH: accuracy (%)")
+    ]
+    _, *lines = (points_of(line) for line in drawn.axes[2].lines[:4])
+    names = ["imp", "imp_effective", "random_imp"]
+    for name, line, shift in zip(names, lines, (0, 0.5, 0), strict=True):
+        rows = rows_of("methods", "overparameterisation", "w16", name)
+        expected = np.stack([rows.target - shift, 100 * rows.accuracy_median], axis=1)
+        np.testing.assert_allclose(line, expected)
+
+
+def test_repair_needs_a_variant() -> None:
+    parts = given("repair", "default")
+    plain = parts["methods"][~parts["methods"].method.str.endswith("_effective")]
+    (reason,) = draw("repair", **(parts | {"methods": plain})).texts
+    assert "no method counts effective weights" in reason.get_text()
 
 
 def test_limits_marks_predictions_and_measurement() -> None:
@@ -550,8 +783,8 @@ def test_registry_tells_what_is_wrong() -> None:
         draw("frontiers")
     with pytest.raises(InputError, match="widths is drawn from methods; given is nothing"):
         draw("widths")
-    lacking = given("widths", "default")["methods"].drop(columns=["width", "runs"])
-    with pytest.raises(InputError, match="widths: table methods lacks width, runs"):
+    lacking = given("widths", "default")["methods"].drop(columns=["network", "runs"])
+    with pytest.raises(InputError, match="widths: table methods lacks network, runs"):
         draw("widths", methods=lacking)
 
 

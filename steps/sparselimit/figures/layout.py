@@ -1,14 +1,16 @@
 """What figures share in their axes: scales, and grids of panels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     LogLocator,
     MaxNLocator,
@@ -18,8 +20,10 @@ from matplotlib.ticker import (
 )
 from numpy.typing import ArrayLike
 
-from sparselimit.figures.style import DOUBLE, GREY, LIGHT, TALLEST, new_figure
+from sparselimit.figures.studies import network_labels
+from sparselimit.figures.style import BAND, DOUBLE, GREY, LIGHT, TALLEST, Series, new_figure
 
+NO_METHODS = "no pruning method is part of this study"
 LEVELS = (80, 90, 95, 99, 99.5)  # accuracies, in per cent, that a network is asked to reach
 CHANCE = 50
 
@@ -119,6 +123,29 @@ def placeholder(reason: str) -> Figure:
     figure = new_figure(DOUBLE, 3)
     figure.text(0.5, 0.5, f"Nothing to draw: {reason}", ha="center", va="center", color=GREY)
     return figure
+
+
+def plot_with_band(
+    axes: Axes, style: Series, x: pd.Series, middle: pd.Series, low: pd.Series, high: pd.Series
+) -> None:
+    """A line and the band around it, whose edges are drawn as the line is."""
+    axes.plot(x, middle, **style.line)
+    face, edge = to_rgba(style.color, BAND), to_rgba(style.color, 2 * BAND)
+    axes.fill_between(
+        x, low, high, facecolor=face, edgecolor=edge, linewidth=0.5, linestyle=style.linestyle
+    )
+
+
+def place_title(study: str, network: str) -> str:
+    """What a panel of one study and network is called, in two lines."""
+    label = network_labels([network])[network]
+    shape = f"width {label}" if label.isdecimal() else f"{label} network"
+    return f"{study.replace('_', ' ')}\n{shape}"
+
+
+def legend_handles(styles: Iterable[Series]) -> list[Line2D]:
+    """What a legend shows of series that stand in several axes."""
+    return [Line2D([], [], label=style.label, **style.line) for style in styles]
 
 
 def count_range(counts: pd.Series) -> str:

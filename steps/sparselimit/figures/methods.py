@@ -1,99 +1,241 @@
-"""What each pruning method reaches at each width and target."""
+"""What pruning methods reach, how often, and what can still carry a signal in what they leave."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, product
+from typing import Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from sparselimit.figures.layout import (
+    NO_METHODS,
     accuracy_axis,
     count_range,
+    legend_handles,
     panel_grid,
+    place_title,
     placeholder,
+    plot_with_band,
     weights_axis,
 )
-from sparselimit.figures.style import BAND, Series, graded, series, styled
+from sparselimit.figures.studies import (
+    control,
+    network_labels,
+    of_widths,
+    places,
+    pruned,
+    variant,
+)
+from sparselimit.figures.style import (
+    GREY,
+    LIGHT,
+    SEARCH,
+    SKY,
+    VERMILLION,
+    Series,
+    graded,
+    series,
+    styled,
+)
 
-_NO_METHODS = "no pruning method is part of this study"
+# Accuracies whose success rates are shown: one that small studies reach, and the benchmark's.
+_SUCCESS = (0.8, 0.95)
+_KEYS = ["study", "method", "network", "target"]
+_ACCURACY = ("accuracy_median", "accuracy_p10", "accuracy_p90")
+_ROLES = ("method", "counting effective weights", "random, with its layerwise counts")
+_NEURONS = {
+    "active": Patch(color=LIGHT, label="on a path"),
+    "constant": Patch(color=SKY, label="constant"),
+    "dead": Patch(color=VERMILLION, label="dead"),
+}
 
 
 @styled
 def widths(*, methods: pd.DataFrame) -> Figure:
-    """Accuracy against target, a panel per method, a line per width: median, and all runs."""
-    pruned = methods[methods.method != "dense"]
-    if pruned.empty:
-        return placeholder(_NO_METHODS)
-    figure, panels = panel_grid(pruned.method.nunique())
-    shown = 100 * pruned[["accuracy_low", "accuracy_high"]].to_numpy()
-    first: Axes | None = None
-    for panel, (title, rows) in zip(panels, _by_method(pruned), strict=True):
-        axes = figure.add_subplot(panel.parts[0], sharex=first, sharey=first)
-        first = first or axes
-        for style, line in _by_width(rows, pruned):
-            low, median, high = (100 * line[f"accuracy_{x}"] for x in ("low", "median", "high"))
-            axes.plot(line.target, median, **style.line)
-            axes.fill_between(line.target, low, high, color=style.color, alpha=BAND, linewidth=0)
-        axes.set_title(title)
+    """Accuracy against target, a panel per method, a line per width: median, and 10 to 90 %."""
+    rows = of_widths(pruned(methods))
+    if rows.empty:
+        return placeholder(NO_METHODS)
+    figure, panels = _panel_per_method(rows, ["accuracy (%):\nmedian, 10–90 %"])
+    shown = 100 * rows[[*_ACCURACY]].to_numpy()
+    for (axes,), of_method in panels:
+        for style, line in _by_network(of_method, rows):
+            plot_with_band(axes, style, line.target, *(100 * line[part] for part in _ACCURACY))
         accuracy_axis(axes, shown, room=9)
-        weights_axis(axes, pruned.target)
-        axes.tick_params(labelleft=panel.leftmost, labelbottom=panel.lowest)
-    figure.supxlabel("target (weights to keep)")
-    figure.supylabel("accuracy (%): median, min–max")
-    _legend_of_widths(figure, pruned)
+    _legend_of_networks(figure, rows)
     return figure
 
 
 @styled
-def connectivity(*, methods: pd.DataFrame) -> Figure:
-    """How much of what a method keeps can carry a signal, against target, a line per width.
+def success(*, success: pd.DataFrame) -> Figure:
+    """Share of runs that reach an accuracy, with its 95 % interval, a panel per method.
 
-    Above: kept weights on some path from input to output; below: runs with any such path.
+    Above: an easier accuracy, below: a harder one; a line per width.
     """
-    pruned = methods[methods.method != "dense"]
-    if pruned.empty:
-        return placeholder(_NO_METHODS)
-    figure, panels = panel_grid(pruned.method.nunique(), parts=(3, 2))
-    first: Axes | None = None
-    for panel, (title, rows) in zip(panels, _by_method(pruned), strict=True):
-        effective = figure.add_subplot(panel.parts[0], sharex=first)
-        connected = figure.add_subplot(panel.parts[1], sharex=effective)
-        first = first or effective
-        for style, line in _by_width(rows, pruned):
-            effective.plot(line.target, 100 * line.effective_weights / line.weights, **style.line)
-            connected.plot(line.target, 100 * line.connected, **style.line)
-        effective.set_title(title)
-        for axes in (effective, connected):
-            axes.set(ylim=(-6, 106), yticks=(0, 50, 100))
-            axes.grid(axis="y")
-            axes.tick_params(labelleft=panel.leftmost, labelbottom=False)
-        weights_axis(connected, pruned.target)
-        connected.tick_params(labelbottom=panel.lowest)
-        if panel.leftmost:
-            effective.set_ylabel("weights on\na path (%)")
-            connected.set_ylabel("connected\nruns (%)")
-    figure.supxlabel("target (weights to keep)")
-    figure.align_ylabels()
-    _legend_of_widths(figure, pruned)
+    rows = of_widths(pruned(success))
+    if rows.empty:
+        return placeholder(NO_METHODS)
+    labels = [f"reach {100 * accuracy:g} %\n(% of runs)" for accuracy in _SUCCESS]
+    figure, panels = _panel_per_method(rows, labels)
+    for parts, of_method in panels:
+        for axes, accuracy in zip(parts, _SUCCESS, strict=True):
+            for style, line in _by_network(of_method[of_method.accuracy == accuracy], rows):
+                rates = (100 * line[part] for part in ("rate", "rate_low", "rate_high"))
+                plot_with_band(axes, style, line.target, *rates)
+            _share_axis(axes)
+    _legend_of_networks(figure, rows)
     return figure
 
 
-def _by_method(pruned: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Title and rows of each method, in the order of the styles."""
-    for name, style in series(pruned.method).items():
-        rows = pruned[pruned.method == name]
-        if not rows.empty:
-            yield f"{style.label}, {count_range(rows.runs)}", rows
+@styled
+def connectivity(*, connectivity: pd.DataFrame, methods: pd.DataFrame) -> Figure:
+    """How much of what a method keeps can carry a signal, against target, a panel per method.
+
+    From above: kept weights on a path from an input to an output, before and after training; runs
+    with any such path after it; what became of the hidden neurons that the widest network keeps.
+    """
+    rows = of_widths(pruned(methods)).merge(_shares(connectivity), on=_KEYS)
+    if rows.empty:
+        return placeholder(NO_METHODS)
+    figure, panels = _panel_per_method(rows, ["weights", "runs", "neurons"])
+    figure.supylabel("share on a path (%)")
+    (*_, widest), (*_, label) = zip(*network_labels(rows.network).items(), strict=True)
+    width = 0.8 * min(np.diff(np.unique(rows.target)), default=1)
+    for (weights, runs, neurons), of_method in panels:
+        for style, line in _by_network(of_method, rows):
+            weights.plot(line.target, 100 * line.start, color=style.color, linestyle="--")
+            weights.plot(line.target, 100 * line.end, **style.line)
+            runs.plot(line.target, 100 * line.connected, **style.line)
+        of_widest = of_method[of_method.network == widest]
+        below = pd.Series(0.0, of_widest.index)
+        for kind, patch in _NEURONS.items():
+            share = 100 * of_widest[kind]
+            neurons.bar(of_widest.target, share, width, below, color=patch.get_facecolor())
+            below += share
+        for axes in (weights, runs, neurons):
+            _share_axis(axes)
+    start = Line2D([], [], color=GREY, linestyle="--", label="before training")
+    _legend_of_networks(figure, rows, others=[start], loc="outside upper left")
+    figure.legend(
+        handles=[*_NEURONS.values()],
+        title=f"neurons at width {label}",
+        loc="outside upper right",
+        ncols=len(_NEURONS),
+    )
+    return figure
 
 
-def _by_width(rows: pd.DataFrame, pruned: pd.DataFrame) -> Iterator[tuple[Series, pd.DataFrame]]:
-    """Style and rows of each width, styles being those of all methods' widths."""
-    for width, style in graded(pruned.width).items():
-        yield style, rows[rows.width == width].sort_values("target")
+@styled
+def repair(*, frontier: pd.DataFrame, methods: pd.DataFrame) -> Figure:
+    """Methods beside themselves counting effective weights, and beside random masks.
+
+    A row per method of which there is such a variant, a panel per study, on its widest network;
+    median and 10 to 90 %, and the search.
+    """
+    named = set(methods.method)
+    repaired = [name for name in series(pruned(methods).method) if variant(name) in named]
+    families = [[name, variant(name), control(name)] for name in repaired]
+    shown = methods[methods.method.isin(list(chain(*families)))]
+    if shown.empty:
+        return placeholder("no method counts effective weights in this study")
+    widest = {study: (network, rows) for (study, network), rows in places(shown).items()}
+    figure, panels = panel_grid(len(families) * len(widest), abreast=len(widest), height=5.5)
+    cells = product(families, widest.items())
+    styles = series(shown.method)
+    for panel, (family, (study, (network, rows))) in zip(panels, cells, strict=True):
+        axes = figure.add_subplot(panel.parts[0], sharey=figure.axes[0] if figure.axes else None)
+        axes.plot(frontier.weights, 100 * frontier.accuracy, **SEARCH.line)
+        for name in family:
+            line = rows[rows.method == name].sort_values(["weights", "target"])
+            parts = (100 * line[part] for part in _ACCURACY)
+            plot_with_band(axes, styles[name], line.weights, *parts)
+        weights_axis(axes, rows.weights)
+        accuracy_axis(axes, 100 * shown[[*_ACCURACY]].to_numpy(), room=9)
+        axes.set_title(f"{place_title(study, network)}, {count_range(rows.runs)}")
+        axes.tick_params(labelleft=panel.leftmost)
+        axes.set_ylabel(f"{styles[family[0]].label}: accuracy (%)" if panel.leftmost else "")
+    figure.supxlabel("weights kept (median)")
+    roles = [
+        replace(styles[name], color=GREY, label=role)
+        for name, role in zip(families[0], _ROLES, strict=True)
+        if name in styles
+    ]
+    handles = legend_handles([*roles, SEARCH])
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
 
 
-def _legend_of_widths(figure: Figure, pruned: pd.DataFrame) -> None:
-    styles = graded(pruned.width).values()
-    handles = [Line2D([], [], label=style.label, **style.line) for style in styles]
-    figure.legend(handles=handles, loc="outside right upper", title="width")
+def _panel_per_method(
+    rows: pd.DataFrame, labels: Sequence[str]
+) -> tuple[Figure, list[tuple[list[Axes], pd.DataFrame]]]:
+    """A figure, and for each method its axes below each other and its rows.
+
+    The axes are as many as `labels` of their vertical axes; they share their scales across panels.
+    """
+    styles = series(rows.method)
+    figure, panels = panel_grid(
+        len(styles),
+        abreast=5 if len(styles) <= 10 else 6,
+        height=3.5 + 0.8 * len(labels),
+        parts=[1] * len(labels),
+    )
+    placed: list[tuple[list[Axes], pd.DataFrame]] = []
+    for panel, (name, style) in zip(panels, styles.items(), strict=True):
+        stack = []
+        for i, (part, label) in enumerate(zip(panel.parts, labels, strict=True)):
+            corner = figure.axes[0] if figure.axes else None
+            axes = figure.add_subplot(
+                part, sharex=corner, sharey=placed[0][0][i] if placed else None
+            )
+            lowest = panel.lowest and part is panel.parts[-1]
+            axes.tick_params(labelleft=panel.leftmost, labelbottom=lowest)
+            axes.set_ylabel(label if panel.leftmost else "")
+            stack.append(axes)
+        stack[0].set_title(style.label)
+        placed.append((stack, rows[rows.method == name]))
+    weights_axis(figure.axes[0], rows.target)
+    figure.supxlabel("target (weights to keep)")
+    figure.align_ylabels()
+    return figure, placed
+
+
+def _by_network(rows: pd.DataFrame, shown: pd.DataFrame) -> Iterator[tuple[Series, pd.DataFrame]]:
+    """Style and rows of each network, styles being those of all that are shown."""
+    rows = rows.sort_values("target")
+    for network, style in graded(network_labels(shown.network)).items():
+        yield style, rows[rows.network == network]
+
+
+def _legend_of_networks(
+    figure: Figure,
+    shown: pd.DataFrame,
+    others: Sequence[Line2D] = (),
+    loc: Literal["outside upper center", "outside upper left"] = "outside upper center",
+) -> None:
+    handles = [*legend_handles(graded(network_labels(shown.network)).values()), *others]
+    title = f"width of the network, {count_range(shown.runs)} runs"
+    figure.legend(handles=handles, title=title, loc=loc, ncols=min(len(handles), 5))
+
+
+def _share_axis(axes: Axes) -> None:
+    """Shares in per cent."""
+    axes.set(ylim=(-6, 106), yticks=(0, 50, 100))
+    axes.grid(axis="y")
+
+
+def _shares(connectivity: pd.DataFrame) -> pd.DataFrame:
+    """By study, method, network and target: shares of what is kept.
+
+    `start` and `end`: of the weights, on a path before and after training; of the hidden neurons
+    with kept weights after it, those of each class.
+    """
+    totals = connectivity.groupby([*_KEYS, "when"])[["effective_weights", "weights"]].sum()
+    on_path = (totals.effective_weights / totals.weights).unstack("when")
+    hidden = connectivity[connectivity.layer < connectivity.layer.max()]
+    neurons = hidden[hidden.when == "end"].groupby(_KEYS)[list(_NEURONS)].sum()
+    return on_path.join(neurons.div(neurons.sum(axis=1), axis=0)).reset_index()

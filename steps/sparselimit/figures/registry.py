@@ -22,10 +22,13 @@ if TYPE_CHECKING:  # the workflow reads the names below, and should not wait for
 MODULES = {
     "spiral": "sparselimit.figures.networks",
     "frontier": "sparselimit.figures.search",
-    "search": "sparselimit.figures.search",
+    "gap": "sparselimit.figures.search",
     "sparsest": "sparselimit.figures.networks",
+    "search": "sparselimit.figures.search",
     "widths": "sparselimit.figures.methods",
+    "success": "sparselimit.figures.methods",
     "connectivity": "sparselimit.figures.methods",
+    "repair": "sparselimit.figures.methods",
     "spectra": "sparselimit.figures.limits",
     "limits": "sparselimit.figures.limits",
     "predictions": "sparselimit.figures.limits",
@@ -35,8 +38,20 @@ MODULES = {
 # Accuracies and shares are fractions; a row of `methods` whose method is `dense` is not pruned.
 COLUMNS = {
     "methods": [
-        *("method", "width", "target", "runs", "weights", "effective_weights", "connected"),
-        *("accuracy_median", "accuracy_low", "accuracy_high"),
+        *("study", "method", "network", "target", "runs", "weights", "connected"),
+        *("accuracy_median", "accuracy_p10", "accuracy_p90", "accuracy_high"),
+    ],
+    "equal_budget": [
+        *("study", "method", "network", "target", "runs", "steps", "method_best", "method_median"),
+        *("search_expected", "search_low", "search_high", "search_full"),
+    ],
+    "success": [
+        *("study", "method", "network", "target", "runs"),
+        *("accuracy", "rate", "rate_low", "rate_high"),
+    ],
+    "connectivity": [
+        *("study", "method", "network", "target", "when", "layer"),
+        *("weights", "effective_weights", "active", "constant", "dead"),
     ],
     "frontier": ["weights", "networks", "runs", "dead", "accuracy", "d1", "d2", "d3"],
     "search_runs": ["weights", "q50", "q90", "q99", "best"],

@@ -1,18 +1,35 @@
 """How sparse can a network be: the exhaustive search beside pruning methods and dense networks."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from sparselimit.figures.layout import (
+    NO_METHODS,
     accuracy_axis,
     count_range,
+    legend_handles,
     log_weights_axis,
+    panel_grid,
+    place_title,
     placeholder,
+    plot_with_band,
     weights_axis,
 )
-from sparselimit.figures.style import BAND, BLACK, DOUBLE, GREY, new_figure, series, styled
+from sparselimit.figures.studies import MAGNITUDE, beside_widths, places, pruned
+from sparselimit.figures.style import (
+    BLACK,
+    DOUBLE,
+    GREY,
+    SEARCH,
+    Series,
+    new_figure,
+    series,
+    styled,
+)
 
 _QUANTILES = {
     "best": ("best run", "o", "-"),
@@ -26,55 +43,106 @@ _QUANTILES = {
 def frontier(*, frontier: pd.DataFrame, methods: pd.DataFrame) -> Figure:
     """Best accuracy against the number of weights: search, pruning methods, dense networks.
 
-    A method's line is its best run at each target, over widths and all runs; its band reaches down
-    to the median run at the width where that is highest. The search has no band.
+    A method's line is its best run at each target, over all studies and networks.
     """
-    searched = frontier.rename(columns={"accuracy": "best"}).assign(typical=frontier.accuracy)
-    curves = {"search": searched} | {
-        str(name): best_over_widths(rows) for name, rows in methods.groupby("method")
-    }
+    named = methods[methods.method.isin({"dense", *pruned(methods).method} - {MAGNITUDE})]
+    curves = {str(name): best_of_all(rows) for name, rows in named.groupby("method")}
+    curves["search"] = frontier.rename(columns={"accuracy": "best"})
     curves = {name: points for name, points in curves.items() if not points.empty}
     if not curves:
         return placeholder("no network was searched, pruned or trained on the spiral")
     figure = new_figure(DOUBLE, 9.5)
     axes = figure.add_subplot()
     for name, style in series(curves).items():
-        if name not in curves:
-            continue
         points = curves[name]
-        best, typical = 100 * points.best, 100 * points.typical
         label = f"{style.label}, {count_range(points.runs)}"
         above = 3 if name == "search" else 2
-        axes.plot(points.weights, best, label=label, zorder=above, **style.line)
-        if name != "search":
-            axes.fill_between(
-                points.weights, typical, best, color=style.color, alpha=BAND, linewidth=0
-            )
+        axes.plot(points.weights, 100 * points.best, label=label, zorder=above, **style.line)
     shown = pd.concat(curves)
     log_weights_axis(axes, shown.weights.to_numpy())
-    accuracy_axis(axes, np.array([100 * shown.typical.min(), 100]), room=22)
+    accuracy_axis(axes, np.array([100 * shown.best.min(), 100]), room=22)
     axes.set(xlabel="weights (biases not counted)", ylabel="accuracy (%)")
-    title = "best of n runs at each point\n(band: down to the median)"
+    title = "best of n runs at each point"
     figure.legend(loc="outside right upper", title=title, alignment="left")
     return figure
 
 
-def best_over_widths(method: pd.DataFrame) -> pd.DataFrame:
-    """One method's rows of `methods`, reduced over widths: one row per target.
+def best_of_all(method: pd.DataFrame) -> pd.DataFrame:
+    """One method's rows of `methods`, reduced over studies and networks: one row per target.
 
-    Columns: weights (of the best run's network), runs, best and typical (the highest median of any
-    width) accuracy; by increasing number of weights.
+    Columns: weights (of the network of the best run), runs, and best accuracy; by increasing number
+    of weights.
     """
     rows = [
         {
             "weights": of_target.sort_values("accuracy_high").weights.iloc[-1],
             "runs": of_target.runs.sum(),
             "best": of_target.accuracy_high.max(),
-            "typical": of_target.accuracy_median.max(),
         }
         for _, of_target in method.dropna(subset=["accuracy_high"]).groupby("target")
     ]
-    return pd.DataFrame(rows, columns=["weights", "runs", "best", "typical"]).sort_values("weights")
+    return pd.DataFrame(rows, columns=["weights", "runs", "best"]).sort_values("weights")
+
+
+@styled
+def gap(*, equal_budget: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
+    """Methods on the networks that studies give them, beside the search: all, and at equal cost.
+
+    A panel per study and network. Above: the best of a method's runs at each target, and the
+    expected best of a search of as many SGD steps with its 90 % band; below: the median run.
+    """
+    compared = beside_widths(pruned(equal_budget))
+    compared = compared[compared.method != MAGNITUDE]
+    if compared.empty:
+        return placeholder(NO_METHODS)
+    compared = compared.assign(cost=_relative_cost(compared))
+    of_methods, of_search = series(compared.method), _searches(compared)
+    shown = 100 * compared[["method_best", "method_median", "search_full"]].to_numpy()
+    given = places(compared)
+    figure, panels = panel_grid(len(given), abreast=3, height=9, parts=(1, 1))
+    for panel, (place, rows) in zip(panels, given.items(), strict=True):
+        first = figure.axes[0] if figure.axes else None
+        best = figure.add_subplot(panel.parts[0], sharex=first, sharey=first)
+        median = figure.add_subplot(panel.parts[1], sharex=best, sharey=best)
+        for axes, column in ((best, "method_best"), (median, "method_median")):
+            axes.plot(frontier.weights, 100 * frontier.accuracy, **SEARCH.line)
+            for name, style in of_methods.items():
+                line = rows[rows.method == name].sort_values("target")
+                axes.plot(line.target, 100 * line[column], **style.line)
+            accuracy_axis(axes, shown, room=9)
+            axes.tick_params(labelleft=panel.leftmost, labelbottom=panel.lowest and axes is median)
+        for cost, style in of_search.items():
+            line = rows[rows.cost == cost].drop_duplicates("target").sort_values("target")
+            parts = (100 * line[f"search_{part}"] for part in ("expected", "low", "high"))
+            plot_with_band(best, style, line.target, *parts)
+        steps = int((rows.steps / rows.runs).min())
+        best.set_title(f"{place_title(*place)}\n{count_range(rows.runs)} runs of {steps:,} steps")
+        if panel.leftmost:
+            best.set_ylabel("accuracy (%),\nbest run")
+            median.set_ylabel("accuracy (%),\nmedian run")
+    weights_axis(figure.axes[0], pd.concat([compared.target, frontier.weights]))
+    figure.supxlabel("weights (of methods: target)")
+    figure.align_ylabels()
+    styles = [SEARCH, *of_search.values(), *of_methods.values()]
+    figure.legend(handles=legend_handles(styles), loc="outside upper center", ncols=4)
+    return figure
+
+
+def _relative_cost(compared: pd.DataFrame) -> pd.Series:
+    """SGD steps of a method at a target, in those of the cheapest method there."""
+    least = compared.groupby(["study", "network", "target"]).steps.transform("min")
+    return (compared.steps / least).round().astype(int)
+
+
+def _searches(compared: pd.DataFrame) -> dict[int, Series]:
+    """Styles of the search at the cost of the methods, by relative cost."""
+    styles = {}
+    costs = sorted(compared.cost.unique())
+    for cost, linestyle in zip(costs, cycle(("--", ":", "-.")), strict=False):
+        methods = series(compared.method[compared.cost == cost]).values()
+        whose = "equal cost" if cost == 1 else f"cost of {', '.join(s.label for s in methods)}"
+        styles[cost] = Series(f"search, {whose}", GREY, "", linestyle)
+    return styles
 
 
 @styled

@@ -1,26 +1,28 @@
 """How figures look, in one place: sizes, fonts, colours and markers, and the SVG they end up as.
 
 Colours tell series apart under all common colour-vision deficiencies (Okabe and Ito, 2008; Tol,
-2021, for the last two), and a marker or line style always says the same as the colour.
+2021, for the last three), and a marker or line style always says the same as the colour.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import wraps
 from io import StringIO
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeAlias
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from sparselimit.figures.studies import MAGNITUDE, control, is_control, owners, variant
 from sparselimit.store import write_text
 
 Parameters = ParamSpec("Parameters")
+Key = TypeVar("Key")
 Layout: TypeAlias = Literal["constrained", "compressed"]
 
 # Widths of one and of two journal columns in cm. The report crops what is taller than wide.
@@ -28,9 +30,9 @@ SINGLE, DOUBLE = 8.5, 17.5
 TALLEST = 0.9 * DOUBLE
 _INCH = 2.54
 
-BLACK, GREY, LIGHT = "#000000", "#767676", "#d9d9d9"
+BLACK, DARK, GREY, LIGHT = "#000000", "#4d4d4d", "#767676", "#d9d9d9"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-SKY, ORANGE, WINE, OLIVE = "#56b4e9", "#e69f00", "#882255", "#999933"
+SKY, ORANGE, WINE, OLIVE, INDIGO = "#56b4e9", "#e69f00", "#882255", "#999933", "#332288"
 
 _FONT, _SMALL_FONT = 8, 7  # pt, in print
 
@@ -65,9 +67,9 @@ RC = {
 CLASSES = (BLUE, ORANGE)  # of the spiral
 BAND = 0.15  # opacity
 
-_PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, WINE, OLIVE)
+_PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, WINE, OLIVE, INDIGO)
 _MARKERS = ("o", "^", "v", "D", "P", "X", "<", ">", "p", "h", "*")
-_LINESTYLES = ("-", "--", ":")
+_LINESTYLES = ("-", "-.")
 
 
 @dataclass(frozen=True)
@@ -78,46 +80,68 @@ class Series:
     color: str
     marker: str
     linestyle: str = "-"
+    filled: bool = True  # the marker
 
     @property
     def line(self) -> dict[str, Any]:
         """The keyword arguments of `Axes.plot`."""
-        return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle}
+        return {
+            "color": self.color,
+            "marker": self.marker,
+            "linestyle": self.linestyle,
+            "markerfacecolor": self.color if self.filled else "white",
+        }
 
 
+SEARCH = Series("exhaustive search", BLACK, "o")
 _FIXED = {
-    "search": Series("exhaustive search", BLACK, "o"),
+    "search": SEARCH,
     "dense": Series("dense networks", GREY, "s"),
 }
 # The methods of the Cubist Spiral study; another one is called as its file.
 _METHODS = {
     "imp": "IMP",
+    "imp_lth": "IMP-LTH",
+    "rigl": "RigL",
     "snip": "SNIP",
     "grasp": "GraSP",
     "synflow": "SynFlow",
     "iter_snip": "Iter-SNIP",
     "force": "FORCE",
     "prospr": "ProsPr",
-    "lth": "LTH",
-    "rigl": "RigL",
 }
+_MAGNITUDE = Series(MAGNITUDE, DARK, "s")
 
 
 def series(names: Iterable[str]) -> dict[str, Series]:
-    """Styles of the search, the dense networks and pruning methods, by name.
+    """Styles of what is named: the search, the dense networks, pruning methods; in this order.
 
     The methods listed above look the same in every study. Any others take what these leave, in
-    alphabetical order: they look the same in all figures of one study.
+    alphabetical order: they look the same in all figures of one study. Variants and controls have
+    the colour and the marker of their method; they come after it.
     """
-    methods = sorted(set(names) - _FIXED.keys())
-    known = [name for name in _METHODS if name in methods]
-    slots = {list(_METHODS).index(name): name for name in known}
-    free = (slot for slot in count() if slot not in slots)
-    for name in methods:
-        if name not in _METHODS:
-            slots[next(free)] = name
-    styles = {name: _method(slot, _METHODS.get(name, name)) for slot, name in sorted(slots.items())}
-    return _FIXED | styles
+    names = set(names)
+    belongs = owners(names - _FIXED.keys())
+    styles = _of_methods(set(belongs.values()))
+    order = list(styles)
+
+    def rank(name: str) -> tuple[int, bool, str]:
+        return order.index(belongs[name]), is_control(name), name
+
+    return {name: style for name, style in _FIXED.items() if name in names} | {
+        name: _of_family(name, belongs[name], styles[belongs[name]])
+        for name in sorted(belongs, key=rank)
+    }
+
+
+def _of_methods(methods: set[str]) -> dict[str, Series]:
+    """Styles of methods, in the order in which figures name them."""
+    slots = {name: slot for slot, name in enumerate(_METHODS) if name in methods}
+    free = (slot for slot in count() if slot not in set(slots.values()))
+    others = sorted(methods - _METHODS.keys() - {MAGNITUDE})
+    slots |= dict(zip(others, free, strict=False))
+    styles = {name: _method(slot, _METHODS.get(name, name)) for name, slot in slots.items()}
+    return styles | ({MAGNITUDE: _MAGNITUDE} if MAGNITUDE in methods else {})
 
 
 def _method(slot: int, label: str) -> Series:
@@ -126,13 +150,23 @@ def _method(slot: int, label: str) -> Series:
     return Series(label, _PALETTE[color], _MARKERS[slot % len(_MARKERS)], linestyle)
 
 
-def graded(values: Iterable[int]) -> dict[int, Series]:
-    """Styles of an ordered quantity, such as the width of a network: from dark to light."""
-    ordered = sorted(set(values))
-    shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(ordered)))
+def _of_family(name: str, method: str, style: Series) -> Series:
+    """The style of a method, or of one of its variants and controls."""
+    if name in (variant(method), control(variant(method))):
+        style = replace(style, label=f"{style.label}, effective", linestyle="--", filled=False)
+    if is_control(name):
+        red, green, blue = ((1 + part) / 2 for part in to_rgb(style.color))
+        lighter = to_hex((red, green, blue))
+        style = replace(style, label=f"random, like {style.label}", color=lighter, linestyle=":")
+    return style
+
+
+def graded(labels: Mapping[Key, str]) -> dict[Key, Series]:
+    """Styles of ordered things, such as networks of growing width: from dark to light."""
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, len(labels)))
     return {
-        value: Series(str(value), to_hex(shade), _MARKERS[i % len(_MARKERS)])
-        for i, (value, shade) in enumerate(zip(ordered, shades, strict=True))
+        key: Series(label, to_hex(shade), _MARKERS[i % len(_MARKERS)])
+        for i, ((key, label), shade) in enumerate(zip(labels.items(), shades, strict=True))
     }
 
 
