@@ -1,12 +1,13 @@
 # Two commands do everything on a machine with Python 3.11 or later:
 #   make run     set up .venv, run the default study, write report.html
 #   make test    set up .venv, run all tests
+# and `make verify` checks every network that the search claims to know from its stored weights.
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check schema clean
+.PHONY: run test verify check schema clean
 
 run: $(VENV)/ready
 	$(BIN)/snakemake --cores $(CORES)
@@ -14,6 +15,9 @@ run: $(VENV)/ready
 
 test: $(VENV)/ready-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+verify: $(VENV)/ready
+	$(BIN)/python steps/verify.py results/search/frontier.h5
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff check .

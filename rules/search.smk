@@ -1,8 +1,9 @@
 # Exhaustive search: all sparse networks with few weights, dealt out to shards of about equal work.
-SEARCHED = range(study.search.weights[0], study.search.weights[1] + 1)
 SEARCH_SHARDS = [
-    f"results/search/k{weights}/shard-{shard:03d}-of-{shards_of(weights):03d}.h5"
-    for weights in SEARCHED
+    f"results/search/k{weights}/round-{number:02d}/"
+    f"shard-{shard:03d}-of-{shards_of(weights):03d}.h5"
+    for weights in range(study.search.weights[0], study.search.weights[1] + 1)
+    for number in range(study.search.rounds)
     for shard in range(shards_of(weights))
 ]
 
@@ -13,11 +14,11 @@ rule search_networks:
         library=sources("search_networks.py"),
         data="results/data/spiral.h5",
     output:
-        "results/search/k{weights}/shard-{shard}-of-{shards}.h5",
+        "results/search/k{weights}/round-{round}/shard-{shard}-of-{shards}.h5",
     log:
-        "logs/search_networks/k{weights}-{shard}-of-{shards}.log",
+        "logs/search_networks/k{weights}-round-{round}-{shard}-of-{shards}.log",
     benchmark:
-        "benchmarks/search_networks/k{weights}-{shard}-of-{shards}.jsonl"
+        "benchmarks/search_networks/k{weights}-round-{round}-{shard}-of-{shards}.jsonl"
     conda:
         "../envs/conda.yaml"
     resources:
@@ -25,14 +26,27 @@ rule search_networks:
         mem_mb=2000,
         runtime=60,
     params:
-        runs=flags(study.search, "starts", "learning_rate", "schedule", "epochs"),
+        search=flags(
+            study.search,
+            "starts",
+            "learning_rate",
+            "schedule",
+            "epochs",
+            "rungs",
+            "keep",
+            "calibrate",
+            "polish",
+        ),
+        first_start=lambda w: int(w.round) * study.search.starts,
         common=flags(study.runs, "protocol", "batch_size"),
     message:
-        "search networks of {wildcards.weights} weights, shard {wildcards.shard}"
+        "search networks of {wildcards.weights} weights, round {wildcards.round}, "
+        "shard {wildcards.shard}"
     shell:
         "python {input.script} --data {input.data} --weights {wildcards.weights} "
-        "--shard $((10#{wildcards.shard})) --shards $((10#{wildcards.shards})) {params.runs} "
-        "{params.common} --device {resources.device} --output {output} > {log} 2>&1"
+        "--shard $((10#{wildcards.shard})) --shards $((10#{wildcards.shards})) "
+        "--first-start {params.first_start} {params.search} {params.common} "
+        "--device {resources.device} --output {output} > {log} 2>&1"
 
 
 rule search_frontier:

@@ -2,16 +2,15 @@
 
 import json
 from argparse import ArgumentTypeError, Namespace
-from pathlib import Path
 
-from sparselimit import cli, spiral, store
+from sparselimit import cli, spiral
 from sparselimit.errors import InputError
 from sparselimit.networks import initial
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import registry
 from sparselimit.pruning.problem import PROTOCOLS
 from sparselimit.pruning.runs import possible_targets, prune_and_train
-from sparselimit.search.sparsest import sparsest_start
+from sparselimit.search import sparsest
 
 
 def json_object(text: str) -> dict:
@@ -21,26 +20,17 @@ def json_object(text: str) -> dict:
     return value
 
 
-def networks_and_start(arguments: Namespace) -> tuple[dict[str, MLP], initial.Initial]:
-    """The shapes to prune, by name, and where their initial values come from."""
-    searched = None
-    if "searched" in [*arguments.networks, arguments.initial]:
-        if arguments.frontier is None:
-            raise InputError("searched: give the file of the search by --frontier")
-        searched = sparsest_start(store.read(arguments.frontier, "frontier"), arguments.accuracy)
-    networks = {}
+def networks(arguments: Namespace) -> dict[str, MLP]:
+    """The shapes to prune, by name."""
+    shapes = {}
     for name in arguments.networks:
-        if name == "searched" and searched:
-            networks["searched"] = searched.whole
+        if name == "searched":
+            shapes[name] = sparsest.searched(arguments).whole
         elif name.isdecimal() and int(name) > 0:
-            networks[f"w{name}"] = MLP.spiral(int(name))
+            shapes[f"w{name}"] = MLP.spiral(int(name))
         else:
             raise InputError(f"--networks {name}: give widths, or searched")
-    if arguments.initial == "searched" and searched:
-        return networks, searched
-    if arguments.initial == "random":
-        return networks, initial.drawn
-    return networks, initial.read(Path(arguments.initial))
+    return shapes
 
 
 def main(arguments: Namespace) -> None:
@@ -48,15 +38,15 @@ def main(arguments: Namespace) -> None:
         arguments.name or arguments.method,
         {"method": arguments.method, "count": arguments.count, **arguments.options},
     )
-    networks, start = networks_and_start(arguments)
+    shapes, start = networks(arguments), sparsest.given_start(arguments) or initial.drawn
     grids = {
         name: spiral.Grid.of(
             arguments, possible_targets(arguments.targets, network, leave_out=arguments.fitting)
         )
-        for name, network in networks.items()
+        for name, network in shapes.items()
     }
     points, parts = spiral.read_points(arguments.data), []
-    for name, network in networks.items():
+    for name, network in shapes.items():
         parts += prune_and_train(
             choice,
             name,
@@ -90,12 +80,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--control", action="store_true", help="also train random masks with equal layer counts"
     )
-    parser.add_argument(
-        "--initial", default="random", help="initial values: random, searched, or a state dict"
-    )
-    parser.add_argument("--frontier", type=Path, help="the search (HDF5), if that is called for")
-    parser.add_argument(
-        "--accuracy", type=float, default=0.9, help="of the searched network: the sparsest with it"
-    )
+    sparsest.add_arguments(parser)
     spiral.add_arguments(parser)
     cli.run(main, parser)

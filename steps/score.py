@@ -1,4 +1,4 @@
-"""Score a mask of your own on the Cubist Spiral: count, connectivity, accuracy, distance to the best.
+"""Score a mask of your own on the Cubist Spiral: connectivity, accuracy, distance to the best.
 
 The mask comes as an npz file with the arrays mask_0 to mask_3, [out, in] from the 2 inputs to the 1
 output; what is not zero is kept. It is trained by the study's protocol, from random initial

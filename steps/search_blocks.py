@@ -4,29 +4,15 @@ One shard of them: network i, i + n, i + 2n, ... of the list.
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sparselimit import cli, spiral, store
-from sparselimit.errors import InputError
-from sparselimit.networks import initial
 from sparselimit.pruning.problem import PROTOCOLS
+from sparselimit.search import sparsest
 from sparselimit.search.block_runs import train_blocks
 from sparselimit.search.blocks import Blocks
-from sparselimit.search.sparsest import sparsest_start
-
-
-def start(arguments: Namespace) -> initial.Initial | None:
-    """The network that the blocks are cut from, if it is given."""
-    if arguments.initial == "random":
-        return None
-    if arguments.initial != "searched":
-        return initial.read(Path(arguments.initial))
-    if arguments.frontier is None:
-        raise InputError("searched: give the file of the search by --frontier")
-    return sparsest_start(store.read(arguments.frontier, "frontier"), arguments.accuracy)
 
 
 def main(arguments: Namespace) -> None:
@@ -41,7 +27,7 @@ def main(arguments: Namespace) -> None:
         networks,
         spiral.Grid.of(arguments, []),
         spiral.read_points(arguments.data),
-        start(arguments),
+        sparsest.given_start(arguments),
         protocol=arguments.protocol,
         **spiral.engine(arguments),
     )
@@ -75,13 +61,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--shard", type=int, default=0, help="which shard, from 0")
     parser.add_argument("--shards", type=cli.positive, default=1, help="of how many")
-    parser.add_argument(
-        "--initial", default="random", help="initial values: random, searched, or a state dict"
-    )
-    parser.add_argument("--frontier", type=Path, help="the search (HDF5), if that is called for")
-    parser.add_argument(
-        "--accuracy", type=float, default=0.9, help="of the searched network: the sparsest with it"
-    )
+    sparsest.add_arguments(parser)
     parser.add_argument("--protocol", choices=PROTOCOLS, default="exact")
     spiral.add_arguments(parser)
     cli.run(main, parser)

@@ -1,10 +1,14 @@
-"""Gather the search: for each number of weights, its extent and the best network found."""
+"""Gather the search: the best network of each number of weights, and the certificate.
+
+The certificate lists every network known to reach an accuracy with the fewest weights, and says
+which success rates are excluded for the others. Shards of more starts add up.
+"""
 
 from argparse import Namespace
 from pathlib import Path
 
 from sparselimit import cli, store
-from sparselimit.search.frontier import gather
+from sparselimit.search.certificate import gather
 
 
 def main(arguments: Namespace) -> None:

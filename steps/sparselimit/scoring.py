@@ -18,8 +18,7 @@ from sparselimit.networks.initial import Fixed, Initial, drawn
 from sparselimit.networks.mlp import MLP
 from sparselimit.sparsity.connectivity import connectivity, path_count
 from sparselimit.spiral import Grid, Runs, train_runs
-from sparselimit.statistics import wilson
-from sparselimit.tables import ACCURACIES
+from sparselimit.statistics import ACCURACIES, wilson
 
 # Every network of the study has three hidden layers.
 MASKS, WEIGHTS, BIASES = ([f"{name}_{i}" for i in range(4)] for name in ("mask", "weight", "bias"))

@@ -9,6 +9,9 @@ from scipy.special import gammaln, ndtri
 
 from sparselimit.errors import InputError
 
+# At which accuracies networks of the spiral are compared.
+ACCURACIES = (0.8, 0.9, 0.95, 0.99, 0.995)
+
 FloatArray = NDArray[np.float64]
 
 

@@ -193,10 +193,25 @@ class Search(Model):
     weights: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
         description="smallest and largest number of weights; all widths, three hidden layers"
     )
-    starts: Positive = Field(description="random initialisations of each network")
+    starts: Positive = Field(description="random initialisations of each network in a round")
+    rounds: Positive = Field(
+        description="rounds, each with new starts; one more adds to what is there"
+    )
     learning_rate: PositiveFloat
     schedule: Schedule
     epochs: Positive
+    rungs: Annotated[list[Positive], AfterValidator(_distinct)] = Field(
+        description="epochs after which a network's starts of larger loss are given up"
+    )
+    keep: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        description="share of a network's starts that goes on at each of these"
+    )
+    calibrate: Positive = Field(
+        description="one in so many starts is trained to the end in any case, to see what is lost"
+    )
+    polish: Annotated[int, Field(ge=0)] = Field(
+        description="networks of each job that are polished by L-BFGS"
+    )
     runs_per_job: Positive = Field(description="networks are dealt out to jobs of about this size")
 
     @model_validator(mode="after")
@@ -206,6 +221,8 @@ class Search(Model):
             raise ValueError(
                 f"weights: [{low}, {high}] must be a range within 4 to {MAX_SEARCH_WEIGHTS}"
             )
+        if len(self.rungs) != len(self.keep):
+            raise ValueError(f"{len(self.rungs)} rungs, but {len(self.keep)} shares to keep")
         return self
 
 
@@ -286,7 +303,8 @@ class Network(Model):
         "a torch module"
     )
     widths: list[Positive] = Field(
-        [], description="hidden widths of fc, channels of conv, of resnet20 those of its first stage"
+        [],
+        description="hidden widths of fc, channels of conv, of resnet20 those of its first stage",
     )
     state_dict: str | None = Field(
         None, description="path of trained parameters, saved by torch; nothing is trained then"
@@ -307,7 +325,8 @@ class Network(Model):
         "published code",
     )
     augment: Literal["none", "crop_flip"] = Field(
-        "none", description="crop_flip: train on random crops of padded images, half of them mirrored"
+        "none",
+        description="crop_flip: train on random crops of padded images, half of them mirrored",
     )
     seed: int = Field(0, ge=0, description="of initial values, batches and augmentation")
 

@@ -12,10 +12,9 @@ import pandas as pd
 from sparselimit.curvature.quadrature import Spectrum, density
 from sparselimit.errors import InputError
 from sparselimit.limits.prediction import lanczos_runs
-from sparselimit.statistics import best_quantiles, expected_best, wilson
+from sparselimit.statistics import ACCURACIES, best_quantiles, expected_best, wilson
 from sparselimit.store import Stored
 
-ACCURACIES = (0.8, 0.9, 0.95, 0.99, 0.995)
 RUN_GROUP = ["study", "method", "network", "target"]
 
 
@@ -76,11 +75,7 @@ def equal_budget(files: Sequence[Stored]) -> pd.DataFrame:
     `search_high` enclose 90% of them, `search_full` is the best of all starts. They are missing
     where the search has no networks of so many weights.
     """
-    searched: dict[int, list[pd.DataFrame]] = {}
-    for file in _of_kind(files, "search-shard"):
-        runs = file.table("runs")[["accuracy", "steps"]]
-        searched.setdefault(int(file.config["weights"]), []).append(runs)
-    starts = {weights: pd.concat(parts) for weights, parts in searched.items()}
+    starts = _searched(_of_kind(files, "search-shard"))
     groups = _spiral_runs(_of_kind(files, "spiral-runs")).groupby(RUN_GROUP)
     table = groups.agg(
         runs=("accuracy", "size"),
@@ -90,8 +85,8 @@ def equal_budget(files: Sequence[Stored]) -> pd.DataFrame:
     ).reset_index()
     columns = ["search_expected", "search_low", "search_high", "search_full"]
     of_search = [
-        _best_of_search(starts.get(row.target), row.steps)
-        for row in table[["target", "steps"]].itertuples()
+        _best_of_search(starts.get(target), steps)
+        for target, steps in table[["target", "steps"]].to_numpy().tolist()
     ]
     return table.join(pd.DataFrame(of_search, columns=columns))
 
@@ -110,15 +105,42 @@ def frontier(files: Sequence[Stored]) -> pd.DataFrame:
     return _only(files).table("by_weights")
 
 
+def certificate(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `frontier`: for each accuracy the fewest weights of a network that is known to reach it.
+
+    `networks` are known with so few; of the runs that reached `measured_at` and were trained to
+    their end in any case, racing would have lost a share between lost_low and lost_high.
+    """
+    return _only(files).table("accuracies")
+
+
+def known(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `frontier`: the sparsest networks of each accuracy, and how often training succeeds."""
+    return _only(files).table("known")
+
+
+def exclusion(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `frontier`: success rates that are excluded at 95% where training found nothing."""
+    return _only(files).table("exclusion")
+
+
+def power(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `frontier`: probability that a network of some success rate would have been found."""
+    return _only(files).table("power")
+
+
 def search_runs(files: Sequence[Stored]) -> pd.DataFrame:
-    """From `search-shard`: how accuracy is distributed over all starts of all networks."""
-    runs = pd.concat(
-        [file.table("runs").assign(weights=int(file.config["weights"])) for file in files]
-    )
-    groups = runs.groupby("weights")
-    quantiles = groups.accuracy.quantile(np.array([0.5, 0.9, 0.99, 1.0])).unstack()
-    quantiles.columns = pd.Index(["q50", "q90", "q99", "best"])
-    return quantiles.assign(runs=groups.size()).reset_index()
+    """From `search-shard`: how accuracy is distributed over the starts of all networks.
+
+    Where starts race, the quantiles are those of the starts that were trained to the end whatever
+    their rank (`runs` of them), a fair sample of full trainings; `best` is of all starts.
+    """
+    rows = []
+    for weights, runs in _searched(files).items():
+        fair = runs[runs.calibration] if (runs.dropped > 0).any() else runs
+        quantiles = fair.accuracy.quantile([0.5, 0.9, 0.99]).tolist()
+        rows.append((weights, *quantiles, runs.accuracy.max(), len(fair)))
+    return pd.DataFrame(rows, columns=["weights", "q50", "q90", "q99", "best", "runs"])
 
 
 def blocks(files: Sequence[Stored]) -> pd.DataFrame:
@@ -224,6 +246,10 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         connectivity,
         equal_budget,
         frontier,
+        certificate,
+        known,
+        exclusion,
+        power,
         search_runs,
         blocks,
         thresholds,
@@ -265,6 +291,14 @@ def _success_rates(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     table = pd.concat(rows, ignore_index=True)
     low, high = wilson(table.successes, table.runs)
     return table.assign(rate=table.successes / table.runs, rate_low=low, rate_high=high)
+
+
+def _searched(files: Sequence[Stored]) -> dict[int, pd.DataFrame]:
+    """All starts of the search, by number of weights."""
+    parts: dict[int, list[pd.DataFrame]] = {}
+    for file in files:
+        parts.setdefault(int(file.config["weights"]), []).append(file.table("runs"))
+    return {weights: pd.concat(parts[weights]) for weights in sorted(parts)}
 
 
 def _named(file: Stored, table: str) -> pd.DataFrame:

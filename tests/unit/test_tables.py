@@ -128,9 +128,12 @@ def test_connectivity() -> None:
     ]
 
 
-def shard(weights: int, accuracy: list[float], steps: int = 100) -> Stored:
+def shard(
+    weights: int, accuracy: list[float], steps: int = 100, raced: dict[str, Any] | None = None
+) -> Stored:
     """A shard of the search: one row per start."""
     runs = pd.DataFrame({"accuracy": accuracy, "steps": steps})
+    runs = runs.assign(dropped=-1, calibration=False) if raced is None else runs.assign(**raced)
     return stored("search-shard", f"k{weights}.h5", {"runs": runs}, weights=weights)
 
 
@@ -169,6 +172,13 @@ def test_search_runs() -> None:
     assert table[["q50", "q90", "q99", "best"]].iloc[1].tolist() == pytest.approx(
         [0.7, 0.86, 0.896, 0.9]
     )
+
+
+def test_search_runs_of_a_race() -> None:
+    """Starts that fell behind are no sample of full trainings: those trained in any case are."""
+    raced = {"dropped": [1, 2, -1, -1, 0], "calibration": [False, True, True, False, True]}
+    table = tables.search_runs([shard(9, [0.5, 0.6, 0.8, 0.9, 0.5], raced=raced)])
+    assert table[["weights", "q50", "best", "runs"]].to_numpy().tolist() == [[9, 0.6, 0.9, 3]]
 
 
 def test_thresholds() -> None:
@@ -303,13 +313,17 @@ def test_tables_of_a_single_file(name: str, kind: str, part: str) -> None:
             tables.TABLES[name](wrong)
 
 
+OF_FRONTIER = ("certificate", "known", "exclusion", "power")
+
+
 def test_files_that_a_table_is_not_made_from_are_refused() -> None:
     frontier, runs = frontier_file({4: 0.5}), runs_file("imp", 3, [{}])
-    for name in set(tables.TABLES) - {"frontier", "thresholds", "equal_budget"}:
+    for name in set(tables.TABLES) - {"frontier", "thresholds", "equal_budget", *OF_FRONTIER}:
         with refused("frontier.h5", "'frontier'", "has no"):
             tables.TABLES[name]([frontier])
-    with refused("imp.h5", "'spiral-runs'", "has no"):
-        tables.frontier([runs])
+    for name in ("frontier", *OF_FRONTIER):
+        with refused("imp.h5", "'spiral-runs'", "has no"):
+            tables.TABLES[name]([runs])
     with refused("0 files given where one is needed"):
         tables.thresholds([runs])
     with refused("no file of kind 'spiral-runs' is given"):

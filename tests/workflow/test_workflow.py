@@ -9,25 +9,29 @@ pytestmark = pytest.mark.workflow
 
 # What hangs on the runs of pruning methods: the tables made from them, the figures made from those.
 AFTER_PRUNING = {
-    "table_methods": 1,
-    "table_thresholds": 1,
-    "figure_frontier": 1,
-    "figure_widths": 1,
-    "figure_connectivity": 1,
+    **dict.fromkeys(
+        (
+            *("table_methods", "table_thresholds", "table_success", "table_connectivity"),
+            *("table_equal_budget", "figure_frontier", "figure_widths", "figure_connectivity"),
+            *("figure_gap", "figure_success", "figure_repair"),
+        ),
+        1,
+    ),
     "all": 1,
 }
 
 
 def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
     tables = {path.stem: pd.read_csv(path) for path in finished.folder.glob("results/tables/*.csv")}
-    assert len(tables) == 13
+    assert len(tables) == 17
     assert all(len(table) for table in tables.values())
     figures = list(finished.folder.glob("results/figures/*.svg"))
-    assert len(figures) == 10
+    assert len(figures) == 13
     assert (finished.folder / "report.html").stat().st_size > 100_000
 
     methods = tables["methods"]
-    assert set(methods.method) == {"dense", "imp", "snip"}
+    assert set(methods.method) == {"dense", "imp", "snip", "random_imp", "random_snip"}
+    assert set(methods.study) == {"dense", "overparameterisation", "optimal_width"}
     pruned = methods[methods.method != "dense"]
     assert (pruned.weights == pruned.target).all()
     assert list(tables["frontier"].networks) == [2, 1, 7, 9, 24]
@@ -62,8 +66,8 @@ def test_the_device_reruns_nothing(finished: Workflow) -> None:
 
 
 def test_a_new_target_leaves_search_and_limits_alone(finished: Workflow) -> None:
-    planned = finished.planned("prune: {targets: [12, 14, 20]}")
-    assert planned == {"prune_spiral": 4, **AFTER_PRUNING}
+    planned = finished.planned("prune: {studies: {overparameterisation: {targets: [12, 14]}}}")
+    assert planned == {"prune_spiral": 2, **AFTER_PRUNING}
 
 
 def test_an_edited_method_reruns_that_method(finished: Workflow) -> None:
@@ -80,7 +84,38 @@ def test_an_edited_method_reruns_that_method(finished: Workflow) -> None:
 def test_one_more_weight_searches_only_that(finished: Workflow) -> None:
     planned = finished.planned("search: {weights: [4, 9]}")
     assert planned["search_networks"] == 1
-    assert planned["prune_spiral"] == planned["spectrum"] == 0
+    # The study of the optimal width prunes what the search finds.
+    assert planned["prune_spiral"] == 2
+    assert planned["spectrum"] == 0
+
+
+def test_a_further_round_searches_only_with_new_starts(finished: Workflow) -> None:
+    assert finished.planned("search: {rounds: 2}")["search_networks"] == 5
+
+
+def test_a_method_of_ones_own_appears_in_tables_and_figures(finished: Workflow) -> None:
+    """One file with one function, one line in the study; nothing else is done again."""
+    file = finished.folder / "steps/sparselimit/pruning/mine.py"
+    file.write_text(
+        '"""Magnitude at initialisation, to some power."""\n\n\n'
+        "def saliency(problem, *, power: float = 1.0):\n"
+        '    """|w|^power."""\n'
+        "    return problem.weights.abs() ** power\n"
+    )
+    overlay = "prune: {methods: {mine: {power: 2.0}, snip: null}}"
+    tables = ("methods", "success", "connectivity", "equal_budget", "thresholds")
+    try:
+        assert finished.planned(overlay) == {"prune_spiral": 2, **AFTER_PRUNING}
+        wanted = [f"results/tables/{name}.csv" for name in tables]
+        done = finished.smoke(*wanted, "results/figures/widths.svg", overlay=overlay)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for name in tables:
+            table = pd.read_csv(finished.folder / f"results/tables/{name}.csv")
+            assert "mine" in set(table["source" if name == "thresholds" else "method"])
+    finally:
+        file.unlink()
+        restored = finished.smoke("all")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
 
 
 def test_larger_blocks_rerun_one_search(finished: Workflow) -> None:
@@ -99,10 +134,10 @@ def test_a_removed_method_disappears(finished: Workflow) -> None:
 
 
 def test_one_target(finished: Workflow) -> None:
-    wanted = finished.folder / "results/train/spiral-w3.h5"
+    wanted = finished.folder / "results/train/spiral.h5"
     before = wanted.read_bytes()
     wanted.unlink()
-    done = finished.smoke("results/train/spiral-w3.h5")
+    done = finished.smoke("results/train/spiral.h5")
     assert done.returncode == 0, done.stderr
     assert len(wanted.read_bytes()) == len(before)
 
@@ -110,7 +145,7 @@ def test_one_target(finished: Workflow) -> None:
 @pytest.mark.parametrize(
     ("overlay", "line"),
     [
-        ("prune: {methods: {impp: {}}}", "pruning method 'impp' is unknown: use one of imp, snip"),
+        ("prune: {methods: {impp: {}}}", "pruning method 'impp' is unknown: use one of force, "),
         ("prune: {methods: {imp: {pruning: 3}}}", "did you mean prunings?"),
         ("search: {weights: [9, 8]}", "config: search: weights: [9, 8] must be a range"),
         ("blocks: {first_phase: {most_weights: 9}}", "config: blocks.first_phase: most_weights, "),

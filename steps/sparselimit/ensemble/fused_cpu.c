@@ -11,8 +11,7 @@
    A `vec` holds one number for LANES networks, its group. No operation crosses lanes, and sums over
    neurons and samples run in an order fixed by the shape: a network's result depends neither on its
    lane nor on its neighbours, bit by bit. A group is trained for a whole segment of steps before
-   the next is begun; its parameters, momentum and gradient then stay in the first two levels of
-   cache.
+   the next is begun; its parameters and velocity then stay in the first two levels of cache.
 
    Nothing here needs a C library: only freestanding headers are included. */
 
@@ -115,7 +114,8 @@ INLINE int biases_of(int layer) {
 }
 
 typedef struct {
-  vec parameter[N_PARAMETERS], velocity[N_PARAMETERS], gradient[N_PARAMETERS];
+  /* Within a step the gradient is added up in the velocity. */
+  vec parameter[N_PARAMETERS], velocity[N_PARAMETERS];
   vec rate, momentum, decay;
   bytes mask[N_PARAMETERS];
   /* [neuron][sample]; backwards, errors take the place of the activations they belong to. */
@@ -133,7 +133,8 @@ INLINE vec *activations(group *g, int layer) {
 enum rule {
   FORWARD, /* starts at the bias of the row; ReLU */
   LOGIT,   /* starts at the bias of the row */
-  BACK,    /* c, an activation of ReLU, becomes the error where it is positive and 0 elsewhere */
+  BACK,    /* c, an activation of ReLU, becomes the error where it is positive and 0 elsewhere;
+              `bias`, the gradient of the row's bias, grows by the errors of the row */
   GRADIENT /* adds to c */
 };
 
@@ -149,16 +150,16 @@ INLINE matrix part(matrix m, int row, int column) {
   return m;
 }
 
-/* Sums that fit the registers, 32 or 16, beside the operands. */
+/* Sums that fit the registers, 32 or 16, beside the operands; tiles of few rows are wide. */
 #if defined(__AVX512F__) || defined(__aarch64__)
-enum { TILE_ROWS = 6, TILE_COLUMNS = 4 };
+enum { TILE_ROWS = 4, TILE_SUMS = 24 };
 #else
-enum { TILE_ROWS = 3, TILE_COLUMNS = 4 };
+enum { TILE_ROWS = 3, TILE_SUMS = 12 };
 #endif
 
 INLINE void tile(enum rule rule, int rows, int columns, int depth, matrix a, matrix b, matrix c,
-                 const vec *bias) {
-  vec sum[TILE_ROWS][TILE_COLUMNS];
+                 vec *bias) {
+  vec sum[TILE_ROWS][TILE_SUMS];
   UNROLLED (int i = 0; i < rows; i++)
     UNROLLED (int j = 0; j < columns; j++)
       sum[i][j] = rule == BACK ? (vec)0 : rule == GRADIENT ? *entry(c, i, j) : bias[i];
@@ -166,13 +167,17 @@ INLINE void tile(enum rule rule, int rows, int columns, int depth, matrix a, mat
     UNROLLED (int i = 0; i < rows; i++)
       UNROLLED (int j = 0; j < columns; j++) sum[i][j] += *entry(a, i, k) * *entry(b, k, j);
   /* Comparisons are put so that NaN goes through. */
-  UNROLLED (int i = 0; i < rows; i++)
+  UNROLLED (int i = 0; i < rows; i++) {
+    vec total = 0;
     UNROLLED (int j = 0; j < columns; j++) {
       vec result = sum[i][j];
       if (rule == FORWARD) result = result < 0 ? (vec)0 : result;
       if (rule == BACK) result = *entry(c, i, j) <= 0 ? (vec)0 : result;
       *entry(c, i, j) = result;
+      total += result;
     }
+    if (rule == BACK) bias[i] += total;
+  }
 }
 
 /* n cut into as few tiles as the limit allows, as equal as can be; the last may be smaller. */
@@ -182,15 +187,16 @@ INLINE int tile_size(int n, int limit) {
 }
 
 INLINE void row_of_tiles(enum rule rule, int rows, int columns, int depth, matrix a, matrix b,
-                         matrix c, const vec *bias) {
-  const int width = tile_size(columns, TILE_COLUMNS), rest = columns % width, last = columns - rest;
+                         matrix c, vec *bias) {
+  const int width = tile_size(columns, TILE_SUMS / rows);
+  const int rest = columns % width, last = columns - rest;
   for (int j = 0; j + width <= columns; j += width)
     tile(rule, rows, width, depth, a, part(b, 0, j), part(c, 0, j), bias);
   if (rest) tile(rule, rows, rest, depth, a, part(b, 0, last), part(c, 0, last), bias);
 }
 
 INLINE void product(enum rule rule, int rows, int columns, int depth, matrix a, matrix b, matrix c,
-                    const vec *bias) {
+                    vec *bias) {
   const int height = tile_size(rows, TILE_ROWS), rest = rows % height, last = rows - rest;
   for (int i = 0; i + height <= rows; i += height)
     row_of_tiles(rule, height, columns, depth, part(a, i, 0), b, part(c, i, 0), bias + i);
@@ -213,42 +219,49 @@ INLINE void forward(group *g, const sample *samples) {
 }
 
 /* Logits to their errors: the derivative of the weighted loss log(1 + exp(-sign z)), written so
-   that it keeps its relative accuracy for samples that are classified with confidence. */
+   that it keeps its relative accuracy for samples that are classified with confidence. Their sum is
+   the gradient of the output's bias. */
 INLINE void output_error(group *g, const sample *samples) {
-  vec *logit = activations(g, N_LAYERS);
+  vec *logit = activations(g, N_LAYERS), sum = 0;
   for (int s = 0; s < BLOCK; s++) {
     const real sign = samples[s].sign, weight = samples[s].weight;
     logit[s] = -sign * weight / (1 + exponential(sign * logit[s]));
+    sum += logit[s];
   }
+  g->velocity[biases_of(N_LAYERS - 1)] += sum;
 }
 
-/* Adds the block's part to the gradient. */
+/* Adds the block's part to the gradient, but for the output's bias. */
 INLINE void backward(group *g) {
   UNROLLED (int l = N_LAYERS - 1; l >= 0; l--) {
     matrix in = {activations(g, l), BLOCK, 1}, error = {activations(g, l + 1), BLOCK, 1};
     matrix weight_by_input = {g->parameter + weights_below(l), 1, sizes[l]};
     matrix samples_by_input = {in.at, 1, BLOCK};
-    matrix gradient = {g->gradient + weights_below(l), sizes[l], 1};
+    matrix gradient = {g->velocity + weights_below(l), sizes[l], 1};
     product(GRADIENT, sizes[l + 1], sizes[l], BLOCK, error, samples_by_input, gradient, NULL);
-    for (int o = 0; o < sizes[l + 1]; o++) {
-      vec sum = g->gradient[biases_of(l) + o];
-      for (int s = 0; s < BLOCK; s++) sum += *entry(error, o, s);
-      g->gradient[biases_of(l) + o] = sum;
-    }
-    if (l > 0) product(BACK, sizes[l], BLOCK, sizes[l + 1], weight_by_input, error, in, NULL);
+    if (l > 0)
+      product(BACK, sizes[l], BLOCK, sizes[l + 1], weight_by_input, error, in,
+              g->velocity + biases_of(l - 1));
   }
 }
 
-/* SGD as torch has it; the gradient is left at zero. A mask byte has all bits set or none, so that
-   a masked entry stays zero whatever its gradient is. */
-INLINE void update(group *g) {
+/* SGD as torch has it: velocity = momentum velocity + decay parameter + gradient. `begin` is the
+   first step's share of this that comes before the gradient; `update` ends a step and begins the
+   next, if there is one. A mask byte has all bits set or none, so that a masked entry stays zero
+   whatever its gradient is. */
+INLINE void begin(group *g) {
+  for (int p = 0; p < N_PARAMETERS; p++)
+    g->velocity[p] = g->momentum * g->velocity[p] + g->decay * g->parameter[p];
+}
+
+INLINE void update(group *g, int last) {
   const vec rate = g->rate, momentum = g->momentum, decay = g->decay;
   for (int p = 0; p < N_PARAMETERS; p++) {
-    vec step = g->gradient[p] + decay * g->parameter[p];
-    step = (vec)((ivec)step & __builtin_convertvector(g->mask[p], ivec));
-    g->velocity[p] = momentum * g->velocity[p] + step;
-    g->parameter[p] -= rate * g->velocity[p];
-    g->gradient[p] = 0;
+    const ivec mask = __builtin_convertvector(g->mask[p], ivec);
+    const vec velocity = (vec)((ivec)g->velocity[p] & mask);
+    const vec parameter = g->parameter[p] - rate * velocity;
+    g->velocity[p] = last ? velocity : momentum * velocity + decay * parameter;
+    g->parameter[p] = parameter;
   }
 }
 
@@ -287,11 +300,10 @@ FULL_WIDTH void advance(void *scratch, const sample *samples, int64_t steps, int
     load(&g->momentum, momentum + first, 1, n);
     load(&g->decay, decay + first, 1, n);
     int8_t *lane = (int8_t *)g->mask;
-    for (int p = 0; p < N_PARAMETERS; p++) {
-      g->gradient[p] = 0;
+    for (int p = 0; p < N_PARAMETERS; p++)
       for (int m = 0; m < LANES; m++)
         lane[p * LANES + m] = m < n ? -mask[at + m * N_PARAMETERS + p] : 0;
-    }
+    if (steps > 0) begin(g);
     const sample *block = samples;
     for (int64_t step = 0; step < steps; step++) {
       for (int64_t b = 0; b < blocks; b++, block += BLOCK) {
@@ -299,7 +311,7 @@ FULL_WIDTH void advance(void *scratch, const sample *samples, int64_t steps, int
         output_error(g, block);
         backward(g);
       }
-      update(g);
+      update(g, step + 1 == steps);
     }
     store(parameters + at, g->parameter, N_PARAMETERS, n);
     store(velocity + at, g->velocity, N_PARAMETERS, n);

@@ -97,8 +97,9 @@ def train(
 
     With a `checkpoint` path the run saves its state there now and then, on SIGTERM (which then ends
     it by `Stopped`) and at the end; the same call goes on from it to the same numbers. To remove it
-    is for the caller, once the results are where they cannot be lost. Of the events a checkpoint knows only the steps: `identity` has to tell runs apart that
-    differ in what their events do, for example in their pruning targets.
+    is for the caller, once the results are where they cannot be lost. Of the events a checkpoint
+    knows only the steps: `identity` has to tell runs apart that differ in what their events do, for
+    example in their pruning targets.
 
     Raises InputError when plan and data do not fit, the backend cannot be had, or the checkpoint is
     damaged or of another run.

@@ -1,7 +1,7 @@
 """Starts that are lost before they begin: proofs, from initial values, that no training helps.
 
 Call a hidden unit *shut* if its output is zero on every point. Suppose that shut units cut the
-output off from all inputs, and let *below* be the parameters of the cut and of all units from which
+output off from all inputs, and call *below* the parameters of the cut and of all units from which
 every path to the output crosses it. ReLU passes no gradient where its output is zero, so parameters
 below have none: weight decay alone moves them, and from zero momentum that multiplies all of them
 by one common factor c(t), the solution of a scalar recursion (`least_factor`). So if the units of
@@ -9,24 +9,20 @@ the cut are shut for every factor between the least one and 1, then by induction
 stay shut, no input ever reaches the output, and the logit remains a constant.
 
 Biases do not scale along with the products of weights that they are added to, so a unit of the
-second or a later layer can open as its layer shrinks, and 0.5% of the starts with a constant output
-do come to life. That a unit is shut for all factors and all points is shown by interval arithmetic
-over pieces of the factors and boxes of points. What it cannot show is left to training.
+second or a later layer can open as its layers shrink; about one in a hundred of the starts with a
+constant output does come to life. That a unit is shut for all factors and all points is shown by
+interval arithmetic over the range of factors and boxes of points. What that cannot show, a tenth of
+the starts with a constant output, is left to training.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sparselimit.networks.mlp import MLP
 
-# More boxes and pieces prove more; with these, of the starts whose output is constant, 97%.
-BOXES = 256
-PIECES = 6
-SAMPLE = 64
+BOXES = 64  # more of them prove hardly more
+MEMBERS_AT_ONCE = 128  # intermediate values stay in cache
 
 
 def least_factor(
@@ -46,78 +42,78 @@ def least_factor(
 
 
 def provably_dead(
-    network: MLP, parameters: Tensor, mask: Tensor, x: Tensor, least: float, steps: int
-) -> Tensor:
+    network: MLP,
+    parameters: np.ndarray,
+    mask: np.ndarray,
+    x: np.ndarray,
+    least: float,
+    steps: int,
+) -> np.ndarray:
     """Which starts will give the same output on all points of x forever, bool [E].
 
-    `parameters` and `mask` [E, n_parameters] in single precision, `x` [N, inputs]; `least` is the
-    `least_factor` of a training of so many steps. In single precision the parameters of a member
-    share their factor only up to the rounding of each step, for which the proof leaves room.
+    `parameters` and `mask` [E, n_parameters], `x` [N, inputs], to be trained in single precision;
+    `least` is the `least_factor` of a training of so many steps. Points that are neighbours in x
+    should be neighbours in space: where they are not, less can be proved. Nothing is where
+    `least` <= 0.
     """
-    dead = torch.zeros(len(parameters), dtype=torch.bool)
     if least <= 0:
-        return dead
-    kept = torch.where(mask, parameters, 0.0)
-    connected = network.weights(mask)
-    # Few are shut at the first step on a sample of points: only they can be shut for good.
-    sample = x[:: -(-len(x) // SAMPLE)].T
-    shut = _shut(network, kept, sample, sample, [1.0, 1.0], 0.0)
-    likely = _cut_off(connected, shut).nonzero()[:, 0]
-    boxes = [box.aminmax(dim=0) for box in x.tensor_split(min(BOXES, len(x)))]
-    low, high = (torch.stack(bounds, dim=1) for bounds in zip(*boxes, strict=True))
-    factors = np.geomspace(least, 1.0, PIECES + 1).tolist()
-    slack = steps * 2 * torch.finfo(torch.float32).eps
-    for some in likely.split(512):
-        shut = _shut(network, kept[some], low, high, factors, slack)
-        dead[some] = _cut_off([layer[some] for layer in connected], shut)
-    return dead
+        return np.zeros(len(parameters), dtype=bool)
+    boxes = np.array_split(x, min(BOXES, len(x)))
+    low = np.stack([box.min(axis=0) for box in boxes], axis=1)
+    high = np.stack([box.max(axis=0) for box in boxes], axis=1)
+    # In single precision the parameters share their factor only up to one rounding at each step.
+    slack = 2 * steps * float(np.finfo(np.float32).eps)
+    found = []
+    for first in range(0, len(parameters), MEMBERS_AT_ONCE):
+        some = slice(first, first + MEMBERS_AT_ONCE)
+        kept = np.where(mask[some], parameters[some], 0)
+        shut = _shut(network, kept, low, high, least, slack)
+        found.append(_cut_off(network.weights(mask[some]), shut))
+    return np.concatenate(found)
 
 
 def _shut(
     network: MLP,
-    parameters: Tensor,
-    low: Tensor,
-    high: Tensor,
-    factors: Sequence[float],
+    parameters: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    least: float,
     slack: float,
-) -> list[Tensor]:
+) -> list[np.ndarray]:
     """Which units of each hidden layer are zero for all points and factors, bool [E, units].
 
-    Points lie in boxes `low` to `high` [inputs, boxes]. All parameters are multiplied by a common
-    factor from the range of `factors`, whose pieces are treated one by one, and by one of their own
-    that differs from 1 by at most `slack`.
+    Points lie in boxes from `low` to `high` [inputs, boxes]. All parameters are multiplied by a
+    common factor from `least` to 1, and each by one of its own that is within `slack` of 1.
     """
-    layers = list(zip(network.weights(parameters), network.biases(parameters), strict=True))[:-1]
-    shut = [torch.ones_like(bias, dtype=torch.bool) for _, bias in layers]
-    for least, most in pairwise(factors):
-        below = low, high
-        for (weight, bias), unit in zip(layers, shut, strict=True):
-            lower, upper = below
-            # Bounds of the pre-activation divided by the factor of this layer.
-            rising, falling = weight.clamp(min=0), weight.clamp(max=0)
-            largest = torch.maximum(lower.abs(), upper.abs())
-            room = slack * (weight.abs() @ largest + bias.abs()[:, :, None])
-            top = rising @ upper + falling @ lower + bias[:, :, None] + room
-            bottom = rising @ lower + falling @ upper + bias[:, :, None] - room
-            unit &= (top <= 0).all(dim=2)
-            below = least * bottom.clamp(min=0), most * top.clamp(min=0)
+    shut = []
+    for weight, bias in list(
+        zip(network.weights(parameters), network.biases(parameters), strict=True)
+    )[:-1]:
+        # Bounds of the pre-activation divided by the common factor, which is positive.
+        rising, falling, base = weight.clip(min=0), weight.clip(max=0), bias[:, :, None]
+        largest = np.maximum(abs(low), abs(high))
+        room = slack * (abs(weight) @ largest + abs(base))
+        top = rising @ high + falling @ low + base + room
+        bottom = rising @ low + falling @ high + base - room
+        shut.append((top <= 0).all(axis=2))
+        low, high = least * bottom.clip(min=0), top.clip(min=0)
     return shut
 
 
-def _cut_off(connected: Sequence[Tensor], shut: Sequence[Tensor]) -> Tensor:
+def _cut_off(connected: Sequence[np.ndarray], shut: Sequence[np.ndarray]) -> np.ndarray:
     """Whether units that are shut and stay so cut the output off from every input, bool [E].
 
     `connected` are the layers' masks [E, out, in], `shut` [E, units] of the hidden layers. A shut
     unit counts only if everything that leads to it is below the cut: a unit above is trained, and
     what it feeds may open. To leave one out moves others above the cut, hence the repetition.
     """
-    shut = [units.clone() for units in shut]
-    for _ in shut:
-        above = [torch.ones_like(connected[-1][:, :, 0])]
+    while True:
+        above = [np.ones_like(connected[-1][:, :, 0])]
         for mask, units in zip(reversed(connected[1:]), reversed(shut), strict=True):
-            above.insert(0, (mask & above[0][:, :, None]).any(dim=1) & ~units)
-        fed = torch.zeros_like(shut[0])
+            above.insert(0, (mask & above[0][:, :, None]).any(axis=1) & ~units)
+        fed = [np.zeros_like(shut[0])]
         for layer, mask in enumerate(connected[1:-1]):
-            fed = (mask & (above[layer] | fed)[:, None, :]).any(dim=2)
-            shut[layer + 1] &= ~fed
-    return ~(connected[0] & above[0][:, :, None]).any(dim=(1, 2))
+            fed.append((mask & (above[layer] | fed[layer])[:, None, :]).any(axis=2))
+        if not any((units & moved).any() for units, moved in zip(shut, fed, strict=True)):
+            return ~(connected[0] & above[0][:, :, None]).any(axis=(1, 2))
+        shut = [units & ~moved for units, moved in zip(shut, fed, strict=True)]

@@ -1,12 +1,44 @@
 """The sparsest network that the search knows for an accuracy, as a start for other studies."""
 
 import logging
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 import numpy as np
 
+from sparselimit import store
+from sparselimit.errors import InputError
+from sparselimit.networks import initial
 from sparselimit.networks.initial import Fixed
 from sparselimit.networks.mlp import MLP, positions
 from sparselimit.store import Stored
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments that say from which initial values a script's networks start."""
+    parser.add_argument(
+        "--initial", default="random", help="initial values: random, searched, or a state dict"
+    )
+    parser.add_argument("--frontier", type=Path, help="the search (HDF5), if that is called for")
+    parser.add_argument(
+        "--accuracy", type=float, default=0.9, help="of the searched network: the sparsest with it"
+    )
+
+
+def given_start(arguments: Namespace) -> Fixed | None:
+    """The initial network that the arguments name, None where each run draws its own."""
+    if arguments.initial == "random":
+        return None
+    if arguments.initial == "searched":
+        return searched(arguments)
+    return initial.read(Path(arguments.initial))
+
+
+def searched(arguments: Namespace) -> Fixed:
+    """The start of the searched network that the arguments mean."""
+    if arguments.frontier is None:
+        raise InputError("searched: give the file of the search by --frontier")
+    return sparsest_start(store.read(arguments.frontier, "frontier"), arguments.accuracy)
 
 
 def sparsest_start(frontier: Stored, accuracy: float) -> Fixed:
@@ -15,20 +47,20 @@ def sparsest_start(frontier: Stored, accuracy: float) -> Fixed:
     They are those from which the searched mask reached it. Where no network did, those of the most
     accurate one.
     """
-    best = frontier.table("by_weights").sort_values("weights").reset_index()
-    reached = best[best.accuracy >= accuracy]
-    if reached.empty:
-        row = best.loc[best.accuracy.idxmax()]
+    best = frontier.table("by_weights")
+    reached = np.flatnonzero(best.accuracy >= accuracy)
+    if len(reached):
+        place = int(reached[best.weights.to_numpy()[reached].argmin()])
+    else:
+        place = int(best.accuracy.to_numpy().argmax())
         logging.warning(
             "%s: no network reaches %.4g; taking the best (%d weights, accuracy %.4f)",
             frontier.path,
             accuracy,
-            row.weights,
-            row.accuracy,
+            best.weights[place],
+            best.accuracy[place],
         )
-    else:
-        row = reached.iloc[0]
-    own = MLP((2, int(row.d1), int(row.d2), int(row.d3), 1))
-    frame = MLP(tuple(map(int, frontier.array("sizes"))))
-    place = positions(own, frame)
-    return Fixed(own, frontier.array("initial")[int(row["index"])][place].astype(np.float64))
+    hidden = best[["d1", "d2", "d3"]].to_numpy()[place].tolist()
+    own, frame = MLP((2, *hidden, 1)), MLP(tuple(frontier.array("sizes").tolist()))
+    values = frontier.array("initial")[place][positions(own, frame)]
+    return Fixed(own, values.astype(np.float64))
