@@ -297,7 +297,8 @@ def _searched(files: Sequence[Stored]) -> dict[int, pd.DataFrame]:
     """All starts of the search, by number of weights."""
     parts: dict[int, list[pd.DataFrame]] = {}
     for file in files:
-        parts.setdefault(int(file.config["weights"]), []).append(file.table("runs"))
+        runs = file.table("runs")
+        parts.setdefault(int(file.config["weights"]), []).append(runs)
     return {weights: pd.concat(parts[weights]) for weights in sorted(parts)}
 
 
