@@ -1,5 +1,6 @@
 # What all rules share: the study, checked; the interpreter; what a script depends on.
 import os
+import re
 import shlex
 import sys
 from math import ceil
@@ -9,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "steps"))
 
+from sparselimit import images, own
 from sparselimit import study as studies
 from sparselimit.errors import InputError
 from sparselimit.search.counting import totals
@@ -49,3 +51,35 @@ def shards_of(weights):
     """Into how many jobs the search of all networks of so many weights is cut."""
     runs = totals(study.search.weights[1])[weights] * study.search.starts
     return ceil(runs / study.search.runs_per_job)
+
+
+def data_of(wildcards):
+    """The data set of a network."""
+    name = study.networks[wildcards.network].data
+    if own.is_own(name):
+        plain = re.sub(r"\W+", "-", name)
+        return f"results/data/own/{plain}.h5"
+    return f"results/data/{name}.h5"
+
+
+def code_of(wildcards):
+    """The file that is run to build a network of one's own; nothing for all others."""
+    architecture = study.networks[wildcards.network].architecture
+    return own.file_of(architecture) if own.is_own(architecture) else []
+
+
+def network_flags(wildcards, input):
+    """A trained network and its data, as the steps take them that look at it."""
+    code = f" --code {shlex.quote(input.code)}" if input.code else ""
+    return f"--data {input.data} --network {input.network}{code}"
+
+
+def recipe_flags(wildcards, input):
+    """How a network is trained, or the state dict that it is taken from."""
+    if input.state_dict:
+        return f"--state-dict {shlex.quote(input.state_dict)}"
+    return flags(
+        study.networks[wildcards.network],
+        *("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "l1"),
+        *("schedule", "milestones", "factor", "warmup", "protocol", "augment", "seed"),
+    )

@@ -1,4 +1,12 @@
 # The data sets.
+# Loaders of one's own, by the name of the file that their data go to.
+LOADERS = {
+    re.sub(r"\W+", "-", network.data): network.data
+    for network in study.networks.values()
+    if own.is_own(network.data)
+}
+
+
 rule data_spiral:
     input:
         script="steps/data_spiral.py",
@@ -43,10 +51,10 @@ rule data_digits:
         "python {input.script} {params.split} --output {output} > {log} 2>&1"
 
 
-rule data_cifar:
+rule data_images:
     input:
-        script="steps/data_cifar.py",
-        library=sources("data_cifar.py"),
+        script="steps/data_images.py",
+        library=sources("data_images.py"),
     output:
         "results/data/{name}.h5",
     log:
@@ -54,18 +62,42 @@ rule data_cifar:
     benchmark:
         "benchmarks/data_{name}.jsonl"
     wildcard_constraints:
-        name="cifar10|cifar100",
+        name="|".join(images.SOURCES),
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=60,
     params:
-        folder=study.cifar.folder or "",
-        download="--download" if study.cifar.download else "",
-        split=flags(study.cifar, "seed", "calibration", "validation"),
+        folder=study.images.folder or "",
+        download="--download" if study.images.download else "",
+        split=flags(study.images, "seed", "calibration", "validation"),
     message:
         "read {wildcards.name}"
     shell:
         "python {input.script} --name {wildcards.name} --folder {params.folder:q} "
         "{params.download} {params.split} --output {output} > {log} 2>&1"
+
+
+rule data_own:
+    input:
+        script="steps/data_own.py",
+        library=sources("data_own.py"),
+        code=lambda w: own.file_of(LOADERS[w.loader]),
+    output:
+        "results/data/own/{loader}.h5",
+    log:
+        "logs/data_own-{loader}.log",
+    benchmark:
+        "benchmarks/data_own-{loader}.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        loader=lambda w: LOADERS[w.loader],
+    message:
+        "read data by {params.loader}"
+    shell:
+        "python {input.script} --loader {params.loader:q} --output {output} > {log} 2>&1"

@@ -1,8 +1,9 @@
 # Theory: curvature of trained networks, the limit it predicts, what one-shot pruning reaches, and
 # a check of the geometry itself.
 NETWORK = {
-    "data": lambda w: f"results/data/{study.networks[w.network].data}.h5",
+    "data": data_of,
     "network": "results/train/networks/{network}.h5",
+    "code": code_of,
 }
 
 
@@ -24,12 +25,13 @@ rule sweep_network:
         mem_mb=4000,
         runtime=60,
     params:
+        network=network_flags,
         ratios=study.sweep.ratios,
     message:
         "prune {wildcards.network} once, at many ratios"
     shell:
-        "python {input.script} --data {input.data} --network {input.network} "
-        "--ratios {params.ratios} --device {resources.device} --output {output} > {log} 2>&1"
+        "python {input.script} {params.network} --ratios {params.ratios} "
+        "--device {resources.device} --output {output} > {log} 2>&1"
 
 
 rule spectrum:
@@ -52,6 +54,7 @@ rule spectrum:
         mem_mb=8000,
         runtime=120,
     params:
+        network=network_flags,
         lanczos=flags(study.spectrum, "split", "probes", "seed"),
         steps=lambda w: study.spectrum.steps[w.operator],
         offsets=lambda w: study.spectrum.offsets if w.operator == "ggn" else 0,
@@ -59,7 +62,7 @@ rule spectrum:
     message:
         "spectrum of {wildcards.network} ({wildcards.operator})"
     shell:
-        "python {input.script} --data {input.data} --network {input.network} "
+        "python {input.script} {params.network} "
         "--operator {wildcards.operator} --steps {params.steps} {params.lanczos} "
         "--offsets {params.offsets} "
         "--batch-size {params.batch_size} --device {resources.device} --output {output} > {log} 2>&1"

@@ -3,9 +3,7 @@ import json
 
 from sparselimit.pruning.registry import Choice
 
-CHOICES = {
-    name: Choice.of(name, entry) for name, entry in study.prune.methods.items()
-}
+CHOICES = {name: Choice.of(name, entry) for name, entry in study.prune.methods.items()}
 PRUNED_RUNS = [
     f"results/prune/{name}/{method}.h5"
     for name in study.prune.studies

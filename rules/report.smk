@@ -67,6 +67,11 @@ FIGURES = {
         "The search",
         ["tables/frontier.csv", "tables/search_runs.csv"],
     ),
+    "certificate": (
+        SPIRAL,
+        "What the search excludes",
+        ["tables/exclusion.csv", "tables/power.csv"],
+    ),
     "widths": (SPIRAL, "Methods, by width", ["tables/methods.csv"]),
     "success": (SPIRAL, "How often methods succeed", ["tables/success.csv"]),
     "connectivity": (

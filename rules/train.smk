@@ -35,7 +35,9 @@ rule train_network:
     input:
         script="steps/train_network.py",
         library=sources("train_network.py"),
-        data=lambda w: f"results/data/{study.networks[w.network].data}.h5",
+        data=data_of,
+        code=code_of,
+        state_dict=lambda w: study.networks[w.network].state_dict or [],
     output:
         "results/train/networks/{network}.h5",
     log:
@@ -49,17 +51,12 @@ rule train_network:
         mem_mb=4000,
         runtime=120,
     params:
-        recipe=lambda w: flags(
-            study.networks[w.network],
-            "hidden",
-            "epochs",
-            "batch_size",
-            "learning_rate",
-            "l1",
-            "seed",
-        ),
+        architecture=lambda w: study.networks[w.network].architecture,
+        widths=lambda w: flags(study.networks[w.network], "widths"),
+        recipe=recipe_flags,
     message:
         "train the network {wildcards.network}"
     shell:
-        "python {input.script} --data {input.data} {params.recipe} "
+        "python {input.script} --data {input.data} --architecture {params.architecture:q} "
+        "{params.widths} {params.recipe} "
         "--device {resources.device} --output {output} > {log} 2>&1"

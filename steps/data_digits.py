@@ -8,9 +8,7 @@ from sparselimit.datasets import digits
 
 def main(arguments: Namespace) -> None:
     sizes = {name: getattr(arguments, name) for name in ("calibration", "validation", "test")}
-    data = digits(arguments.seed, sizes)
-    content = {"x": data.x, "y": data.y, "split": data.split}
-    cli.write(arguments, "points", content)
+    cli.write(arguments, "images", vars(digits(arguments.seed, sizes)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Prune a trained classifier once, by magnitude, at many ratios; measure loss and accuracy."""
 
 from argparse import Namespace
-from pathlib import Path
 
 from sparselimit import cli
 from sparselimit.limits.sweep import one_shot_sweep
@@ -9,7 +8,9 @@ from sparselimit.networks import classifier
 
 
 def main(arguments: Namespace) -> None:
-    module, data = classifier.read_trained(arguments.network, arguments.data, arguments.device)
+    module, data = classifier.read_trained(
+        arguments.network, arguments.data, arguments.device, arguments.code
+    )
     samples = {
         split: classifier.sample(data, split, arguments.device)
         for split in ("fit", "validation", "test")
@@ -19,7 +20,6 @@ def main(arguments: Namespace) -> None:
 
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="data set (HDF5)")
-    parser.add_argument("--network", type=Path, required=True, help="trained network (HDF5)")
+    classifier.add_arguments(parser)
     parser.add_argument("--ratios", type=cli.positive, default=200, help="equally spaced from 0")
     cli.run(main, parser)

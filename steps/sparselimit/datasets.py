@@ -1,14 +1,11 @@
-"""Data sets: the Cubist Spiral, scikit-learn's digits, and CIFAR from a folder of the user's.
+"""Data sets: the Cubist Spiral and scikit-learn's digits; how a data set is split.
 
 Every data set comes as arrays x [n, ...], y [n] and split [n], where split names what a point may
 be used for: `fit` to train on, `calibration` for curvature, `validation` to choose a threshold,
 `test` to report. The Cubist Spiral has a single split, as its study has.
 """
 
-import sys
-import types
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,11 +17,16 @@ SPLITS = ("fit", "calibration", "validation", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """x [n, ...] features, y int64 [n] labels, split int64 [n] indices into SPLITS."""
+    """x [n, ...] features, y int64 [n] labels, split int64 [n] indices into SPLITS.
+
+    Networks are to see (x - mean) / std, one number for each channel of an image, or one for all.
+    """
 
     x: np.ndarray
     y: np.ndarray
     split: np.ndarray
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    std: np.ndarray = field(default_factory=lambda: np.ones(1))
 
     def of(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """The features and labels of one split."""
@@ -89,16 +91,17 @@ def _segment(start: np.ndarray, end: np.ndarray, n: int) -> np.ndarray:
 
 
 def digits(seed: int, sizes: dict[str, int]) -> Dataset:
-    """scikit-learn's 1,797 digits (8x8 pixels in [0, 1], ten classes), split by class.
+    """scikit-learn's 1,797 digits, split by class: images [1, 8, 8] of pixels 0 to 16, ten classes.
 
-    `sizes` gives the number of points of calibration, validation and test; the rest is for fit.
-    Raises InputError when nothing would be left to fit.
+    Networks see them as pixels from 0 to 1. `sizes` gives the number of points of calibration,
+    validation and test; the rest is for fit. Raises InputError when nothing would be left to fit.
     """
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
     split = stratified_split(y, seed, sizes)
-    return Dataset((x / 16.0).astype(np.float32), y.astype(np.int64), split)
+    images = x.astype(np.uint8).reshape(-1, 1, 8, 8)
+    return Dataset(images, y.astype(np.int64), split, std=np.full(1, 16.0))
 
 
 def stratified_split(y: np.ndarray, seed: int, sizes: dict[str, int]) -> np.ndarray:
@@ -123,47 +126,3 @@ def stratified_split(y: np.ndarray, seed: int, sizes: dict[str, int]) -> np.ndar
         split[order[start : start + size]] = SPLITS.index(name)
         start += size
     return split
-
-
-def cifar(name: str, folder: Path, *, download: bool, seed: int, sizes: dict[str, int]) -> Dataset:
-    """CIFAR-10 or CIFAR-100 from a folder, pixels as uint8 [n, 3, 32, 32].
-
-    The published test images are the test split; `sizes` gives calibration and validation, taken
-    from the training images. Raises InputError when the folder lacks the data set and `download`
-    was not asked for, or when the download fails.
-    """
-    reader = getattr(_torchvision_datasets(), name)
-    try:
-        train = reader(folder, train=True, download=download)
-        test = reader(folder, train=False)
-    except (RuntimeError, OSError) as error:
-        remedy = (
-            "it could not be downloaded; fetch it on a machine with network"
-            if download
-            else "put the unpacked archive there, or set download: true"
-        )
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{name} is not to be had from '{folder}' ({reason}): {remedy}") from error
-    y = np.asarray(train.targets)
-    split = stratified_split(y, seed, sizes)
-    return Dataset(
-        np.concatenate([train.data, test.data]).transpose(0, 3, 1, 2),
-        np.concatenate([y, np.asarray(test.targets)]).astype(np.int64),
-        np.concatenate([split, np.full(len(test.data), SPLITS.index("test"))]),
-    )
-
-
-def _torchvision_datasets() -> types.ModuleType:
-    """torchvision.datasets, also where torch is a CPU build and torchvision is not.
-
-    Such a pair lacks the compiled operators (non-maximum suppression and the like) and torchvision
-    fails when it registers their shapes. Data sets need none of them, so that step is skipped.
-    """
-    try:
-        import torchvision.datasets
-    except RuntimeError:
-        for module in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
-            del sys.modules[module]
-        sys.modules["torchvision._meta_registrations"] = types.ModuleType("_meta_registrations")
-        import torchvision.datasets
-    return torchvision.datasets

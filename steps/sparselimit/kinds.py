@@ -135,8 +135,8 @@ KINDS: dict[str, Kind] = {
         },
     ),
     # One shard of the search over all networks with k weights. `network` is the place in the
-    # enumeration; `start`, `accuracy`, `loss` and the parameters are those of its best run, polished
-    # or not. Of every run: -1 in `dropped` if it ran to its end, else the rung at which it fell
+    # enumeration; `start`, `accuracy`, `loss` and the parameters are those of its best run, perhaps
+    # polished. Of every run: -1 in `dropped` if it ran to its end, else the rung at which it fell
     # behind, 0 if it was dead from the start; `calibration` runs go on in any case.
     "search-shard": Kind(
         2,
@@ -375,6 +375,37 @@ KINDS: dict[str, Kind] = {
             "known_parameters": Array("f", ("known", "parameters")),
             "known_initial": Array("f", ("known", "parameters")),
             "settings": Table({"name": "U", "value": "U"}, rows="settings"),
+        },
+    ),
+    # Beam search from above: the best network that was found of each number of weights, and what it
+    # was trained from (`start` -1: the values it had as part of a network of more weights, or as a
+    # given one). `ancestor` counts the given networks.
+    "beam": Kind(
+        1,
+        {
+            "sizes": Array("i", ("layers",)),
+            "by_weights": Table(
+                {
+                    "weights": "i",
+                    "networks": "i",
+                    "runs": "i",
+                    "steps": "f",
+                    **WIDTHS,
+                    "ancestor": "i",
+                    "start": "i",
+                    "accuracy": "f",
+                    "loss": "f",
+                    "polished": "b",
+                    "sgd_accuracy": "f",
+                },
+                rows="counts",
+            ),
+            "mask": Array("b", ("counts", "weights")),
+            "parameters": Array("f", ("counts", "parameters")),
+            "initial": Array("f", ("counts", "parameters")),
+            "ancestors": Table(
+                {"file": "U", "row": "i", "weights": "i", "accuracy": "f"}, rows="ancestors"
+            ),
         },
     ),
 }

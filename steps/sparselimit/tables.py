@@ -190,14 +190,16 @@ def networks(files: Sequence[Stored]) -> pd.DataFrame:
     rows = []
     for file in files:
         parameters, prunable = file.array("parameters"), file.array("prunable")
+        widths, given = file.array("widths"), file.config["state_dict"] is not None
         last = file.table("history").iloc[-1]
         rows.append(
             {
                 "network": file.path.stem,
-                "sizes": "-".join(map(str, file.array("sizes"))),
+                "architecture": " ".join(map(str, [file.array("architecture")[0], *widths])),
                 "parameters": len(parameters),
                 "prunable": int(prunable.sum()),
-                "l1": float(file.config["l1"]),
+                # How a network that came as a state dict was trained is not known.
+                "l1": np.nan if given else float(file.config["l1"]),
                 "below_1e-3": float((np.abs(parameters[prunable]) < 1e-3).mean()),
                 "fit_loss": last.fit_loss,
                 "fit_accuracy": last.fit_accuracy,

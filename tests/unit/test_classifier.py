@@ -1,5 +1,6 @@
-"""Classifiers: reading, training, evaluating; one-shot pruning of a trained one at many ratios."""
+"""Classifiers: their data and files, state dicts of others; one-shot pruning at many ratios."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,26 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
 
-from sparselimit import store
+from sparselimit import store, training
 from sparselimit.datasets import SPLITS, Dataset
 from sparselimit.limits.sweep import last_within, one_shot_sweep
-from sparselimit.networks import classifier
+from sparselimit.networks import classifier, plain
 from sparselimit.networks.classifier import Sample
+from sparselimit.networks.network import Design, Network, prunable
 from tests.unit.refusals import refused
 
-SETTINGS: dict[str, Any] = {
-    "epochs": 12,
-    "batch_size": 16,
-    "learning_rate": 0.1,
-    "l1": 0.0,
-    "seed": 0,
-}
+HISTORY = pd.DataFrame(
+    {"epoch": [0], "fit_loss": [0.5], "fit_accuracy": [0.5], "validation_accuracy": [0.5]}
+)
 
 
 def blobs(n: int, seed: int) -> Sample:
@@ -38,43 +34,48 @@ def blobs(n: int, seed: int) -> Sample:
     return x + 0.5 * torch.randn(n, 2, generator=generator), y
 
 
-def trained(**changes: float) -> tuple[nn.Sequential, pd.DataFrame]:
-    module = classifier.build([2, 6, 5, 3])
-    history = classifier.train(module, blobs(90, 0), blobs(45, 1), **(SETTINGS | changes))
-    return module, history
+def built(
+    architecture: str, shape: tuple[int, ...], classes: int, *widths: int, **moments: np.ndarray
+) -> Network:
+    given = {"mean": np.zeros(1), "std": np.ones(1)} | moments
+    return Network(Design(architecture, widths, shape, classes, **given))
 
 
 @pytest.fixture(scope="module")
-def network() -> nn.Sequential:
-    return trained()[0].eval()
+def network() -> Network:
+    """Trained on the three classes."""
+    module = built("fc", (2,), 3, 6, 5)
+    training.initialise(module, 0)
+    training.train(module, blobs(90, 0), blobs(45, 1), training.Recipe(12, batch_size=16))
+    return module
+
+
+@pytest.fixture
+def normalised() -> Network:
+    """A network with statistics of batch normalisation, on bytes of two channels."""
+    torch.manual_seed(0)
+    moments = {"mean": np.array([100.0, 120.0]), "std": np.array([50.0, 60.0])}
+    module = built("conv", (2, 8, 8), 3, 4, 5, **moments)
+    x = torch.randint(0, 256, (64, 2, 8, 8), dtype=torch.uint8)
+    module.train()
+    for _ in range(3):
+        module(x)
+    return module.eval()
 
 
 def flat(module: nn.Module) -> Tensor:
     return parameters_to_vector(module.parameters()).detach()
 
 
-# --- Networks ------------------------------------------------------------------------------------
+# --- Quality -------------------------------------------------------------------------------------
 
 
-def test_networks_are_linear_layers_with_relu_between() -> None:
-    module = classifier.build([4, 6, 5, 3])
-    assert [type(layer).__name__ for layer in module] == ["Linear", "ReLU"] * 2 + ["Linear"]
-    x = torch.randn(7, 4)
-    hidden = torch.relu(module[2](torch.relu(module[0](x))))
-    torch.testing.assert_close(module(x), module[4](hidden))
-    assert classifier.build([4, 3])(x).shape == (7, 3)
-
-
-def test_weights_may_be_pruned_and_biases_not() -> None:
-    module = classifier.build([2, 3, 2])
-    assert (
-        classifier.prunable(module).tolist() == [True] * 6 + [False] * 3 + [True] * 6 + [False] * 2
-    )
-
-
-def test_evaluation_is_the_mean_over_all_points(network: nn.Sequential) -> None:
+def test_evaluation_is_the_mean_over_all_points(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In blocks, of which the last is short."""
-    x, y = blobs(5000, 2)
+    monkeypatch.setattr(classifier, "_NUMBERS", 300)
+    x, y = blobs(1000, 2)
     loss, accuracy = classifier.evaluate(network, (x, y))
     assert loss == pytest.approx(cross_entropy(network(x), y).item(), rel=1e-5)
     assert accuracy == (network(x).argmax(dim=1) == y).double().mean().item()
@@ -83,22 +84,44 @@ def test_evaluation_is_the_mean_over_all_points(network: nn.Sequential) -> None:
 # --- Data ----------------------------------------------------------------------------------------
 
 
-def test_data_sets_are_read_as_a_network_sees_them(tmp_path: Path) -> None:
-    """Points as they are, images flattened and scaled to [0, 1]."""
-    images = np.arange(2 * 3 * 2 * 2, dtype=np.uint8).reshape(2, 3, 2, 2) * 10
-    labels = np.array([0, 1])
-    points = np.array([[1.5, -2.0], [0.0, 3.0]])
-    for kind, x in (("images", images), ("points", points)):
-        content = {"x": x, "y": labels, "split": np.array([0, 3])}
-        store.write(tmp_path / f"{kind}.h5", kind, content, config={})
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_images_are_read_as_they_are_stored(tmp_path: Path, dtype: type) -> None:
+    pixels: np.ndarray = (10 * np.arange(24)).astype(dtype).reshape(2, 3, 2, 2)
+    moments = {"mean": np.array([1.0, 2.0, 3.0]), "std": np.array([4.0, 5.0, 6.0])}
+    content = {"x": pixels, "y": np.array([0, 1]), "split": np.array([0, 3]), **moments}
+    store.write(tmp_path / "images.h5", "images", content, config={})
     read = classifier.read_dataset(tmp_path / "images.h5")
-    assert (read.x.dtype, read.x.shape) == (np.float32, (2, 12))
-    np.testing.assert_allclose(read.x, images.reshape(2, 12) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(read.x, pixels)
+    assert read.x.dtype == (np.uint8 if dtype is np.uint8 else np.float32)
+    assert (read.mean.tolist(), read.std.tolist()) == ([1, 2, 3], [4, 5, 6])
+    x, y = classifier.sample(read, "test", "cpu")
+    assert (x.shape, y.tolist()) == ((1, 3, 2, 2), [1])
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (np.zeros((2, 1, 3, 3), dtype=bool), ["x has type bool"]),
+        (np.full((2, 1, 3, 3), np.nan), ["x contains NaN"]),
+        (np.zeros((2, 9)), ["x has shape (2, 9)"]),
+    ],
+)
+def test_what_is_no_image_is_not_stored(tmp_path: Path, x: np.ndarray, words: list[str]) -> None:
+    rest = {"y": np.zeros(2, np.int64), "split": np.zeros(2, np.int64)}
+    moments = {"mean": np.zeros(1), "std": np.ones(1)}
+    with refused(*words):
+        store.write(tmp_path / "images.h5", "images", {"x": x, **rest, **moments}, config={})
+
+
+def test_points_are_read_as_single_precision(tmp_path: Path) -> None:
+    points = np.array([[1.5, -2.0], [0.0, 3.0]])
+    content = {"x": points, "y": np.array([0, 1]), "split": np.array([0, 3])}
+    store.write(tmp_path / "points.h5", "points", content, config={})
     read = classifier.read_dataset(tmp_path / "points.h5")
     assert read.x.dtype == np.float32
     np.testing.assert_array_equal(read.x, points)
-    features, classes = classifier.sample(read, "test", "cpu")
-    assert (features.tolist(), classes.tolist()) == ([[0, 3]], [1])
+    assert (read.mean.tolist(), read.std.tolist()) == ([0], [1])
+    assert classifier.sample(read, "test", "cpu")[0].tolist() == [[0, 3]]
 
 
 def test_a_split_without_points_is_refused() -> None:
@@ -109,118 +132,135 @@ def test_a_split_without_points_is_refused() -> None:
             classifier.sample(data, split, "cpu")
 
 
-# --- Training ------------------------------------------------------------------------------------
-
-
-def test_training_learns_an_easy_task(network: nn.Sequential) -> None:
-    module, history = trained()
-    assert history.epoch.tolist() == list(range(12))
-    assert list(history.columns) == ["epoch", "fit_loss", "fit_accuracy", "validation_accuracy"]
-    assert history.fit_loss.iloc[-1] < history.fit_loss.iloc[0]
-    assert history.validation_accuracy.iloc[-1] > 0.9
-    last = history.iloc[-1]
-    loss, accuracy = classifier.evaluate(module, blobs(90, 0))
-    assert (last.fit_loss, last.fit_accuracy) == (loss, accuracy)
-    assert last.validation_accuracy == classifier.evaluate(module, blobs(45, 1))[1]
-    assert torch.equal(flat(module), flat(network))
-
-
-def test_all_initial_values_and_batches_follow_the_seed() -> None:
-    """Whatever was drawn before; biases, too."""
-    still = {"epochs": 1, "learning_rate": 1e-30}
-    first = flat(trained(**still)[0])
-    torch.randn(100)
-    assert torch.equal(flat(trained(**still)[0]), first)
-    other = flat(trained(**still, seed=1)[0])
-    assert not torch.isclose(other, first).any()
-    assert torch.equal(flat(trained()[0]), flat(trained()[0]))
-
-
-def test_initial_values_are_those_of_he() -> None:
-    module = classifier.build([100, 80, 3])
-    sample = torch.zeros(4, 100), torch.zeros(4, dtype=torch.int64)
-    settings = SETTINGS | {"epochs": 1, "learning_rate": 1e-30}
-    classifier.train(module, sample, sample, **settings)
-    first = module[0].weight
-    assert isinstance(first, Tensor)
-    assert first.std().item() == pytest.approx(np.sqrt(2 / 100), rel=0.05)
-    assert abs(first).max() > 3 * np.sqrt(2 / 100)
-
-
-def test_training_is_sgd_on_the_penalised_loss() -> None:
-    """One epoch of one batch, worked out by autograd: momentum does not count yet."""
-    points, rate, l1 = blobs(16, 0), 0.05, 0.01
-    start = classifier.build([2, 4, 3])
-    end = classifier.build([2, 4, 3])
-    settings = SETTINGS | {"epochs": 1, "l1": l1}
-    classifier.train(start, points, points, **(settings | {"learning_rate": 1e-30}))
-    classifier.train(end, points, points, **(settings | {"learning_rate": rate}))
-    penalty = l1 * sum(p.abs().sum() for p in start.parameters())
-    slopes = torch.autograd.grad(
-        cross_entropy(start(points[0]), points[1]) + penalty, list(start.parameters())
-    )
-    for before, after, slope in zip(start.parameters(), end.parameters(), slopes, strict=True):
-        torch.testing.assert_close(after, before - rate * slope, rtol=1e-4, atol=1e-6)
-
-
-def test_the_penalty_makes_weights_small() -> None:
-    plain, penalised = (flat(trained(epochs=40, l1=l1)[0]) for l1 in (0.0, 0.02))
-    assert (penalised.abs() < 1e-2).float().mean() > (plain.abs() < 1e-2).float().mean() + 0.2
-
-
-def test_a_training_that_diverges_is_told_in_one_line() -> None:
-    with refused("diverged in epoch", "learning_rate", "1e+20"):
-        trained(learning_rate=1e20)
-
-
-@settings(deadline=None)
-@given(n=st.integers(1, 30), size=st.integers(1, 12), seed=st.integers(0, 5))
-def test_batches_are_full_and_disjoint(n: int, size: int, seed: int) -> None:
-    """Unless there are fewer points than one batch takes."""
-    points = torch.arange(n)[:, None], torch.arange(n)
-    batches = list(classifier._batches(points, size, np.random.default_rng(seed)))
-    assert [len(y) for _, y in batches] == ([size] * (n // size) or [n])
-    seen = torch.cat([y for _, y in batches])
-    assert len(seen.unique()) == len(seen)
-    assert all(torch.equal(x[:, 0], y) for x, y in batches)
-
-
 # --- Files ---------------------------------------------------------------------------------------
 
 
-def network_content(module: nn.Sequential, sizes: list[int]) -> store.Content:
-    history = {"epoch": [0], "fit_loss": [0.5], "fit_accuracy": [0.5], "validation_accuracy": [0.5]}
-    return {
-        "sizes": np.array(sizes),
-        "parameters": flat(module).numpy(),
-        "prunable": classifier.prunable(module).numpy(),
-        "history": pd.DataFrame(history),
-    }
+def written(path: Path, network: Network, **changes: np.ndarray) -> Path:
+    content = dict(classifier.content(network, HISTORY)) | changes
+    store.write(path, "network", content, config={})
+    return path
 
 
-def test_a_stored_network_is_read_back(tmp_path: Path, network: nn.Sequential) -> None:
-    path, (x, _) = tmp_path / "network.h5", blobs(9, 3)
-    store.write(path, "network", network_content(network, [2, 6, 5, 3]), config={})
-    read = classifier.read_network(path, "cpu")
+def test_a_stored_network_is_read_back(tmp_path: Path, network: Network) -> None:
+    read = classifier.read_network(written(tmp_path / "n.h5", network), "cpu")
     assert not read.training
+    x, _ = blobs(9, 3)
     torch.testing.assert_close(read(x), network(x), rtol=0, atol=0)
 
 
-def test_a_network_whose_parameters_do_not_fit_is_refused(
-    tmp_path: Path, network: nn.Sequential
+def test_statistics_and_moments_are_read_back(tmp_path: Path, normalised: Network) -> None:
+    read = classifier.read_network(written(tmp_path / "n.h5", normalised), "cpu")
+    x = torch.randint(0, 256, (9, 2, 8, 8), dtype=torch.uint8)
+    torch.testing.assert_close(read(x), normalised(x), rtol=0, atol=0)
+    for name, value in normalised.state_dict().items():
+        assert torch.equal(read.state_dict()[name], value), name
+    assert int(read.state_dict()["layers.1.num_batches_tracked"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"widths": np.array([4, 6])}, ["parameters, conv has"]),
+        ({"buffers": np.zeros(3)}, ["3 buffers, conv has 20"]),
+        ({"architecture": np.array(["magic"])}, ["'magic' is unknown"]),
+    ],
+)
+def test_a_file_that_does_not_fit_its_design_is_refused(
+    tmp_path: Path, normalised: Network, changes: dict[str, Any], words: list[str]
 ) -> None:
-    path = tmp_path / "network.h5"
-    store.write(path, "network", network_content(network, [2, 6, 6, 3]), config={})
-    with refused(str(path), "71 parameters", "need 81"):
+    path = written(tmp_path / "network.h5", normalised, **changes)
+    with refused(*words):
         classifier.read_network(path, "cpu")
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((2, 8, 9), 3), ((1, 8, 8), 3), ((2, 8, 8), 4)])
+def test_a_network_and_data_that_do_not_fit_are_refused(
+    tmp_path: Path, normalised: Network, shape: tuple[int, ...], classes: int
+) -> None:
+    network, data = written(tmp_path / "network.h5", normalised), tmp_path / "data.h5"
+    content = {
+        "x": np.zeros((9, *shape)),
+        "y": np.arange(9) % classes,
+        "split": np.zeros(9, dtype=int),
+        "mean": np.zeros(1),
+        "std": np.ones(1),
+    }
+    store.write(data, "images", content, config={})
+    with refused("takes inputs of shape (2, 8, 8) and tells 3 classes", f"{shape} and {classes}"):
+        classifier.read_trained(network, data, "cpu")
+
+
+def test_code_is_run_only_if_it_is_allowed(tmp_path: Path) -> None:
+    """A file that names some does not make it run."""
+    code, marker = tmp_path / "mine.py", tmp_path / "was run"
+    code.write_text(
+        f"from torch import nn\nopen({str(marker)!r}, 'w')\ndef network(): return nn.Linear(2, 3)\n"
+    )
+    path = written(tmp_path / "network.h5", built(f"{code}:network", (2,), 3))
+    marker.unlink()
+    for allowed in (None, tmp_path / "another.py"):
+        with refused(str(path), f"built by {code}:network", f"--code {code}"):
+            classifier.read_network(path, "cpu", allowed)
+    assert not marker.exists()
+    assert classifier.read_network(path, "cpu", code)(torch.zeros(1, 2)).shape == (1, 3)
+
+
+# --- State dicts ---------------------------------------------------------------------------------
+
+
+def test_a_state_dict_is_taken_up(tmp_path: Path, normalised: Network) -> None:
+    torch.save(normalised.layers.state_dict(), tmp_path / "mine.pt")
+    other = Network(normalised.design)
+    classifier.load_state(other, tmp_path / "mine.pt")
+    for name, value in normalised.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+
+
+State = dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s | {"3.weight": torch.zeros(5, 4)}, ["'3.weight' has shape (5, 4), the net"]),
+        (lambda s: {k: s[k] for k in s if k != "4.running_var"}, ["'4.running_var' is missing"]),
+        (lambda s: s | {"fc.weight": torch.zeros(1)}, ["'fc.weight' is not in the network"]),
+        (lambda s: {f"module.{k}": s[k] for k in s}, ["'0.weight' is missing", "'module.0.wei"]),
+        (lambda s: {"state_dict": s, "epoch": 3}, ["'0.weight' is missing", "'state_dict'"]),
+        (lambda s: s | {"1.bias": "zero"}, ["'1.bias' is a str, not a tensor"]),
+        (lambda s: s | {"1.bias": torch.tensor([0, 0, torch.nan, 0])}, ["'1.bias' holds NaN"]),
+        (lambda s: list(s.values()), ["holds a list", "model.state_dict()"]),
+    ],
+)
+def test_the_first_key_that_does_not_fit_is_named(
+    tmp_path: Path, normalised: Network, change: Callable[[State], object], words: list[str]
+) -> None:
+    path = tmp_path / "mine.pt"
+    torch.save(change(dict(normalised.layers.state_dict())), path)
+    before = flat(normalised).clone()
+    with refused(str(path), *words):
+        classifier.load_state(normalised, path)
+    assert torch.equal(flat(normalised), before)
+
+
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, normalised: Network) -> None:
+    path = tmp_path / "mine.pt"
+    with refused(str(path), "no such file"):
+        classifier.load_state(normalised, path)
+    path.write_bytes(b"nothing of torch")
+    with refused(str(path), "not a state dict", "torch.save"):
+        classifier.load_state(normalised, path)
+    torch.save(normalised.layers, path)  # a pickled module: it would run code
+    with refused(str(path), "not a state dict", "torch.save"):
+        classifier.load_state(normalised, path)
 
 
 # --- One-shot pruning ----------------------------------------------------------------------------
 
 
-def test_the_sweep_removes_the_smallest_weights(network: nn.Sequential) -> None:
+def test_the_sweep_removes_the_smallest_weights(network: Network) -> None:
     """Each row against a network pruned by hand; biases stay, and so does the network given."""
-    before, weights = flat(network).clone(), classifier.prunable(network)
+    before, weights = flat(network).clone(), prunable(network)
     samples = {"fit": blobs(60, 4), "test": blobs(30, 5)}
     ratios = 7
     table = one_shot_sweep(network, samples, ratios)
@@ -232,7 +272,7 @@ def test_the_sweep_removes_the_smallest_weights(network: nn.Sequential) -> None:
         order = sorted(weights.nonzero()[:, 0].tolist(), key=lambda i: (abs(before[i]), i))
         pruned = before.clone()
         pruned[order[: int(str(row.removed))]] = 0
-        module = classifier.build([2, 6, 5, 3])
+        module = plain.fc((2,), 3, 6, 5)
         torch.nn.utils.vector_to_parameters(pruned, module.parameters())
         assert row.radius == pytest.approx((pruned - before).norm().item(), rel=1e-5)
         for name, points in samples.items():
@@ -240,7 +280,7 @@ def test_the_sweep_removes_the_smallest_weights(network: nn.Sequential) -> None:
             assert found == pytest.approx(classifier.evaluate(module, points), rel=1e-5)
 
 
-def test_the_sweep_starts_from_the_dense_network(network: nn.Sequential) -> None:
+def test_the_sweep_starts_from_the_dense_network(network: Network) -> None:
     sample = blobs(50, 6)
     first = one_shot_sweep(network, {"test": sample}, 10).iloc[0]
     assert (first.removed, first.pruning_ratio, first.radius) == (0, 0, 0)
@@ -248,7 +288,7 @@ def test_the_sweep_starts_from_the_dense_network(network: nn.Sequential) -> None
 
 
 def test_ties_in_magnitude_go_by_index() -> None:
-    module = classifier.build([1, 4, 2])
+    module = plain.fc((1,), 2, 4)
     torch.nn.utils.vector_to_parameters(torch.ones(18), module.parameters())
     x = torch.ones(1, 1), torch.tensor([0])
     table = one_shot_sweep(module, {"fit": x}, 12)
@@ -257,6 +297,25 @@ def test_ties_in_magnitude_go_by_index() -> None:
     logits = [(9 - i, 9 - i) for i in range(5)] + [(5 - i, 5) for i in range(1, 5)]
     expected = [cross_entropy(torch.tensor([z]).float(), x[1]).item() for z in logits]
     assert table.fit_loss.tolist()[:9] == pytest.approx(expected)
+
+
+def test_the_sweep_leaves_batch_normalisation_alone(normalised: Network) -> None:
+    """Against a network pruned by hand, with the statistics as they were."""
+    x = torch.randint(0, 256, (40, 2, 8, 8), dtype=torch.uint8)
+    sample = x, torch.arange(40) % 3
+    statistics = {name: buffer.clone() for name, buffer in normalised.named_buffers()}
+    weights = prunable(normalised)
+    table = one_shot_sweep(normalised, {"fit": sample}, 4)
+    pruned = flat(normalised).clone()
+    order = flat(normalised)[weights].abs().argsort(stable=True)
+    pruned[weights.nonzero()[:, 0][order[: table.removed[3]]]] = 0
+    module = Network(normalised.design)
+    torch.nn.utils.vector_to_parameters(pruned, module.parameters())
+    for name, buffer in module.named_buffers():
+        buffer.copy_(statistics[name])
+    assert table.fit_loss[3] == pytest.approx(classifier.evaluate(module, sample)[0])
+    for name, buffer in normalised.named_buffers():
+        assert torch.equal(buffer, statistics[name])
 
 
 @pytest.mark.parametrize(
@@ -275,27 +334,3 @@ def test_the_threshold_is_before_the_first_excess(
 ) -> None:
     removed = np.array([0, 10, 20, 30])
     assert last_within(removed, np.array(damage), tolerance) == expected
-
-
-def test_a_network_and_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    module = classifier.build([3, 4, 2])
-    flat = torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
-    history = pd.DataFrame(
-        {"epoch": [0], "fit_loss": [0.1], "fit_accuracy": [1.0], "validation_accuracy": [1.0]}
-    )
-    content: store.Content = {
-        "sizes": np.array([3, 4, 2]),
-        "parameters": flat,
-        "prunable": classifier.prunable(module).numpy(),
-        "history": history,
-    }
-    store.write(tmp_path / "network.h5", "network", content, config={})
-    for features, classes in ((4, 2), (3, 3)):
-        points = {
-            "x": np.zeros((9, features)),
-            "y": np.arange(9) % classes,
-            "split": np.zeros(9, dtype=int),
-        }
-        store.write(tmp_path / "data.h5", "points", points, config={})
-        with refused("takes 3 features and tells 2 classes"):
-            classifier.read_trained(tmp_path / "network.h5", tmp_path / "data.h5", "cpu")

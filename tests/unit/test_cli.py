@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sparselimit import cli, spiral, store
+from sparselimit import cli, own, spiral, store
 from sparselimit.console import progress_bar
 from sparselimit.errors import InputError
 from sparselimit.search.counting import totals
@@ -82,7 +82,7 @@ def test_every_script_explains_itself(script: str) -> None:
     docstring = (STEPS / f"{script}.py").read_text().split('"""')[1]
     said = " ".join(done.stdout.split())
     assert " ".join(docstring.split()) in said
-    output = "[--output OUTPUT]" if script == "score" else "--output OUTPUT"
+    output = "[--output OUTPUT]" if script in ("score", "verify") else "--output OUTPUT"
     assert said.startswith(f"usage: {script}.py [-h] {output}")
     assert "file to write" in said
 
@@ -118,7 +118,13 @@ def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
     ("command", "words"),
     [
         ("data_spiral", ["--output", "required"]),
-        ("data_cifar --folder {folder} --output {out}", ["CIFAR10", "{folder}", "download: true"]),
+        (
+            "data_images --name cifar10 --folder {folder} --output {out}",
+            ["cifar10", "{folder}", "download: true"],
+        ),
+        ("data_images --name svhn --folder {folder} --output {out}", ["svhn", "tinyimagenet"]),
+        ("data_own --loader {folder}/mine.py:images --output {out}", ["there is no file"]),
+        ("data_own --loader images --output {out}", ["images", "file.py:function"]),
         ("train_spiral --widths 3 --data {folder}/none.h5 --output {out}", ["none.h5", "no such"]),
         ("train_spiral --widths 0 --data {disc} --output {out}", ["--widths", "0"]),
         (
@@ -158,10 +164,31 @@ def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
             ["shard 2", "0 to 1"],
         ),
         (
-            "train_network --data {disc} --hidden 3 --output {out}",
+            "search_blocks --data {disc} --most-parameters 12 --shard 4 --shards 5 --output {out}",
+            ["shard 4 of 5", "none of 3 networks"],
+        ),
+        ("search_blocks --data {disc} --most-weights 9 --output {out}", ["give widths"]),
+        ("search_blocks --data {disc} --widths 3 2 --output {out}", ["--widths", "3 arguments"]),
+        (
+            "search_blocks --data {disc} --initial searched --output {out}",
+            ["searched", "--frontier"],
+        ),
+        (
+            "search_blocks --data {disc} --initial {disc} --output {out}",
+            ["disc.h5", "not a state dict"],
+        ),
+        (
+            "train_network --data {disc} --architecture fc --widths 3 --output {out}",
             ["no points of the split 'validation'"],
         ),
-        ("train_network --data {disc} --hidden 3 x --output {out}", ["--hidden", "'x'"]),
+        (
+            "train_network --data {disc} --architecture fc --widths 3 x --output {out}",
+            ["--widths", "'x'"],
+        ),
+        (
+            "train_network --data {disc} --architecture resnet --output {out}",
+            ["architecture 'resnet' is unknown", "resnet18"],
+        ),
         (
             "sweep_network --data {disc} --network {disc} --output {out}",
             ["disc.h5", "'points'", "'network'"],
@@ -342,6 +369,43 @@ def test_from_data_to_the_tables_of_the_spiral(step: Step, folder: Path, disc: P
     ]
 
 
+def test_from_data_to_the_table_of_blocks(step: Step, folder: Path, disc: Path) -> None:
+    """Shards, masks of a block cut from a saved network, and what the table makes of them."""
+    run = ("--data", disc, "--epochs", 2, "--batch-size", 32, "--learning-rates", 0.05, 0.1)
+    dense = ("--most-parameters", 14, "--seeds", 2, "--protocol", "published")
+    shards = [folder / "first" / f"{shard}.h5" for shard in (0, 1)]
+    for shard, path in enumerate(shards):
+        assert (
+            step("search_blocks", *run, *dense, "--shard", shard, "--shards", 2, "--output", path)
+            == 0
+        )
+    saved = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Linear(4, 4),
+                                torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))  # fmt: skip
+    torch.save(saved.state_dict(), folder / "start.pt")
+    masks = ("--widths", 2, 2, 1, "--most-weights", 8, "--initial", folder / "start.pt")
+    second = folder / "second" / "0.h5"
+    assert step("search_blocks", *run, *masks, "--output", second) == 0
+
+    found = store.read(second, "block-runs")
+    networks, runs = found.table("networks"), found.table("runs")
+    assert (networks[["d1", "d2", "d3"]] == [2, 2, 1]).all(axis=None)
+    assert networks.network.tolist() == list(range(len(networks)))
+    # The output layer has one weight beside those that the bound is about.
+    assert set(networks.weights) == {7, 8, 9}
+    assert found.array("mask").sum(axis=1).tolist() == networks.weights.tolist()
+    assert len(runs) == 2 * len(networks)
+    first = pd.concat([store.read(path, "block-runs").table("networks") for path in shards])
+    assert sorted(first.network) == list(range(len(first)))
+
+    path = folder / "blocks.csv"
+    assert step("table", "--name", "blocks", *shards, second, "--output", path) == 0
+    table = pd.read_csv(path).drop_duplicates(["search", "weights"])
+    assert table.groupby("search").runs.sum().to_dict() == {
+        "first": 4 * len(first),
+        "second": len(runs),
+    }
+
+
 def test_equal_runs_have_equal_results(step: Step, folder: Path, disc: Path) -> None:
     """Alone and in company: what a run is decides its result."""
     run = ("--data", disc, "--epochs", 2, "--batch-size", 32, "--method", "snip", "--networks", 3)
@@ -357,25 +421,73 @@ def test_equal_runs_have_equal_results(step: Step, folder: Path, disc: Path) -> 
     np.testing.assert_allclose(second[2], only[2], rtol=1e-4, atol=1e-5)
 
 
-def test_from_data_to_the_limits_of_a_network(step: Step, folder: Path) -> None:
-    data, network = folder / "digits.h5", folder / "net.h5"
-    assert step("data_digits", "--output", data) == 0
-    trained = ("--hidden", 4, "--epochs", 2, "--l1", 1e-4)
-    assert step("train_network", "--data", data, *trained, "--output", network) == 0
-    inputs = ("--data", data, "--network", network)
+def limits(step: Step, folder: Path, *inputs: object) -> store.Stored:
+    """From a trained network to its limits; the file of bounds, its spectra beside it."""
     assert step("sweep_network", *inputs, "--ratios", 5, "--output", folder / "sweep.h5") == 0
     spectra = [folder / f"net-{operator}.h5" for operator in ("hessian", "ggn")]
     for operator, path in zip(("hessian", "ggn"), spectra, strict=True):
-        size = ("--operator", operator, "--probes", 1, "--steps", 8)
-        assert step("spectrum", *inputs, *size, "--output", path) == 0
-    files = ("--network", network, "--spectra", *spectra, "--sweep", folder / "sweep.h5")
+        size = ("--probes", 1, "--steps", 8, "--offsets", 2, "--batch-size", 16)
+        run = (*inputs, "--operator", operator, *size)
+        assert step("spectrum", *run, "--output", path) == 0
+    files = ("--network", folder / "net.h5", "--spectra", *spectra, "--sweep", folder / "sweep.h5")
     assert step("bounds", *files, "--tolerances", 0.1, "--output", folder / "net-bounds.h5") == 0
+    return store.read(folder / "net-bounds.h5", "bounds")
 
-    bounds = store.read(folder / "net-bounds.h5", "bounds")
+
+def test_from_data_to_the_limits_of_a_network(step: Step, tmp_path: Path) -> None:
+    """A convolutional one with batch normalisation."""
+    data, network = tmp_path / "digits.h5", tmp_path / "net.h5"
+    assert step("data_digits", "--output", data) == 0
+    trained = ("--architecture", "conv", "--widths", 2, 3, "--epochs", 2, "--l1", 1e-4)
+    assert step("train_network", "--data", data, *trained, "--output", network) == 0
+    bounds = limits(step, tmp_path, "--data", data, "--network", network)
     assert set(bounds.table("bounds").operator) == {"hessian", "ggn"}
     assert json.loads(str(bounds.attributes["config"]))["tolerances"] == [0.1]
-    for name, file in (("networks", network), ("spectra", spectra[1]), ("sweeps", "sweep.h5")):
-        assert step("table", "--name", name, folder / file, "--output", folder / f"{name}.csv") == 0
-    table = pd.read_csv(folder / "networks.csv").iloc[0]
-    assert (table.network, table.sizes, table.prunable) == ("net", "64-4-10", 64 * 4 + 4 * 10)
-    assert pd.read_csv(folder / "sweeps.csv").removed.tolist() == [0, 59, 118, 178, 237]
+    for name, file in (("networks", "net"), ("spectra", "net-ggn"), ("sweeps", "sweep")):
+        files = (tmp_path / f"{file}.h5", "--output", tmp_path / f"{name}.csv")
+        assert step("table", "--name", name, *files) == 0
+    table, weights = pd.read_csv(tmp_path / "networks.csv").iloc[0], 9 * 2 + 9 * 6 + 12 * 10
+    assert (table.network, table.prunable, table.parameters) == ("net", weights, weights + 20)
+    assert pd.read_csv(tmp_path / "sweeps.csv").removed.tolist() == [0, 38, 77, 115, 154]
+
+
+OWN_CODE = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(),
+                         nn.Linear(8, 3))
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 1, 4, 4, generator=generator), torch.arange(60) % 3
+    x[torch.arange(60), 0, 0, y] += 3
+    return {"fit": TensorDataset(x[:40], y[:40]), "validation": TensorDataset(x[40:50], y[40:50]),
+            "test": TensorDataset(x[50:], y[50:])}
+"""
+
+
+def test_from_code_and_a_state_dict_of_ones_own_to_the_limits(
+    step: Step, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, state, data = tmp_path / "mine.py", tmp_path / "mine.pt", tmp_path / "data.h5"
+    code.write_text(OWN_CODE)
+    assert step("data_own", "--loader", f"{code}:data", "--output", data) == 0
+    taken = ("--data", data, "--architecture", f"{code}:network", "--state-dict", state)
+    torch.save({}, state)
+    assert step("train_network", *taken, "--output", tmp_path / "net.h5") == 2
+    assert_one_line(capsys.readouterr().err, str(state), "'0.weight' is missing")
+    module = own.call(f"{code}:network")
+    torch.save(module.state_dict(), state)
+    assert step("train_network", *taken, "--output", tmp_path / "net.h5") == 0
+    network = store.read(tmp_path / "net.h5", "network")
+    parameters = torch.nn.utils.parameters_to_vector(module.parameters())
+    np.testing.assert_array_equal(network.array("parameters"), parameters.detach().numpy())
+    assert len(network.table("history")) == 1
+    inputs = ("--data", data, "--network", tmp_path / "net.h5")
+    assert step("sweep_network", *inputs, "--output", tmp_path / "sweep.h5") == 2
+    assert_one_line(capsys.readouterr().err, "built by", f"--code {code}")
+    bounds = limits(step, tmp_path, *inputs, "--code", code).table("bounds")
+    assert (bounds.prunable == 18 + 24).all()

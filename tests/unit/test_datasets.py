@@ -1,9 +1,4 @@
-"""Data sets: the spiral against the published points, splits, and CIFAR from a folder."""
-
-import pickle
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+"""Data sets: the spiral against the published points, digits, and splits."""
 
 import h5py
 import numpy as np
@@ -13,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparselimit import datasets
-from sparselimit.datasets import SPLITS, Dataset, cifar, cubist_spiral, digits, stratified_split
+from sparselimit.datasets import SPLITS, Dataset, cubist_spiral, digits, stratified_split
 from tests.unit.refusals import refused
 
 # --- The Cubist Spiral ---------------------------------------------------------------------------
@@ -92,8 +87,9 @@ SIZES = {"calibration": 300, "validation": 250, "test": 347}
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_digits_are_split_by_class(seed: int) -> None:
     data = digits(seed, SIZES)
-    assert (data.x.dtype, data.x.shape, data.y.dtype) == (np.float32, (1797, 64), np.int64)
-    assert (data.x.min(), data.x.max()) == (0, 1)
+    assert (data.x.dtype, data.x.shape, data.y.dtype) == (np.uint8, (1797, 1, 8, 8), np.int64)
+    seen = (data.x - data.mean) / data.std
+    assert (seen.min(), seen.max()) == (0, 1)
     whole = np.bincount(data.y) / len(data.y)
     assert len(whole) == 10
     taken = 0
@@ -138,112 +134,3 @@ def test_splits_have_their_sizes_and_their_share_of_each_class(
 def test_splits_that_leave_nothing_to_fit_are_refused() -> None:
     with refused("'test': 6", "take 10 of 10 points", "none to fit"):
         stratified_split(np.zeros(10, dtype=int), 0, {"validation": 4, "test": 6})
-
-
-# --- CIFAR ---------------------------------------------------------------------------------------
-
-CIFAR_SIZES = {"calibration": 12, "validation": 8}
-
-
-def _write_cifar(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A folder in the published format, ten images a file; returns its images and labels."""
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (60, 3072), dtype=np.uint8), rng.integers(0, 3, 60)
-    if name == "CIFAR10":
-        base, prefix = folder / "cifar-10-batches-py", ""
-        batches = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-        meta = "batches.meta"
-    else:
-        base, prefix = folder / "cifar-100-python", "fine_"
-        batches, meta = ["train", "test"], "meta"
-    base.mkdir()
-    for i, batch in enumerate(batches):
-        part = slice(10 * i, 10 * i + 10)
-        content = {"data": images[part], f"{prefix}labels": labels[part].tolist()}
-        (base / batch).write_bytes(pickle.dumps(content))
-    (base / meta).write_bytes(pickle.dumps({f"{prefix}label_names": ["a", "b", "c"]}))
-    n = 10 * len(batches)
-    return images[:n].reshape(-1, 3, 32, 32), labels[:n]
-
-
-@pytest.fixture
-def _any_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules[datasets._torchvision_datasets().CIFAR10.__module__]
-    monkeypatch.setattr(module, "check_integrity", lambda path, _md5: Path(path).is_file())
-
-
-@pytest.mark.usefixtures("_any_checksum")
-@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
-def test_cifar_is_read_from_a_folder(tmp_path: Path, name: str) -> None:
-    images, labels = _write_cifar(tmp_path, name)
-    sizes, n_test = {"calibration": 2, "validation": 3}, 10
-    data = cifar(name, tmp_path, download=False, seed=0, sizes=sizes)
-    np.testing.assert_array_equal(data.x, images)
-    np.testing.assert_array_equal(data.y, labels)
-    assert (data.x.dtype, data.y.dtype, data.split.dtype) == (np.uint8, np.int64, np.int64)
-    n_fit = len(images) - n_test - sum(sizes.values())
-    assert {name: len(data.of(name)[1]) for name in SPLITS} == {
-        "fit": n_fit,
-        **sizes,
-        "test": n_test,
-    }
-    assert (data.split[-n_test:] == SPLITS.index("test")).all()
-
-
-def test_cifar_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
-    for name in ("CIFAR10", "CIFAR100"):
-        with refused(name, str(tmp_path), "put the unpacked archive there", "download: true"):
-            cifar(name, tmp_path, download=False, seed=0, sizes=CIFAR_SIZES)
-
-
-def test_cifar_that_cannot_be_fetched_is_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_network(*_: object, **__: object) -> None:
-        raise OSError("no route to host\nat all")
-
-    module = sys.modules[datasets._torchvision_datasets().CIFAR10.__module__]
-    monkeypatch.setattr(module, "download_and_extract_archive", no_network)
-    with refused("CIFAR10", "no route to host", "could not be downloaded"):
-        cifar("CIFAR10", tmp_path, download=True, seed=0, sizes=CIFAR_SIZES)
-
-
-@pytest.fixture
-def _no_torchvision_yet() -> Iterator[None]:
-    """Whatever of torchvision is loaded is put aside, and back after the test."""
-
-    def pop() -> dict[str, object]:
-        names = [name for name in sys.modules if name.split(".")[0] == "torchvision"]
-        return {name: sys.modules.pop(name) for name in names}
-
-    loaded = pop()
-    yield
-    pop()
-    sys.modules.update(loaded)  # type: ignore[arg-type]
-
-
-@pytest.mark.usefixtures("_no_torchvision_yet")
-def test_data_sets_can_be_had_of_a_torchvision_that_does_not_load(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One whose compiled operators are missing fails in its module of shapes, which is skipped."""
-    package = tmp_path / "torchvision"
-    package.mkdir()
-    (package / "__init__.py").write_text("from torchvision import _meta_registrations, datasets\n")
-    (package / "_meta_registrations.py").write_text(
-        "raise RuntimeError('operator torchvision::nms does not exist')\n"
-    )
-    (package / "datasets.py").write_text("CIFAR10 = 'reader'\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert datasets._torchvision_datasets().CIFAR10 == "reader"
-
-
-@pytest.mark.usefixtures("_no_torchvision_yet")
-def test_another_error_of_torchvision_is_not_hidden(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "torchvision").mkdir()
-    (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('broken')\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RuntimeError, match="broken"):
-        datasets._torchvision_datasets()

@@ -54,7 +54,7 @@ def test_all_that_a_script_loads_is_listed(loaded: dict[str, list[str]], script:
 
 
 def test_a_script_that_only_makes_data_depends_on_little(loaded: dict[str, list[str]]) -> None:
-    for script in ("data_spiral.py", "data_digits.py", "data_cifar.py"):
+    for script in ("data_spiral.py", "data_digits.py", "data_images.py", "data_own.py"):
         assert sources(script) == loaded[script]
         assert not any("ensemble" in path or "networks" in path for path in loaded[script])
 

@@ -14,6 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from sparselimit import study
+from sparselimit.networks.architectures import WIDTHS
 from tests.unit.refusals import refused
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,46 @@ def test_a_study_is_read_without_torch() -> None:
 
 
 # --- Overlays ------------------------------------------------------------------------------------
+
+
+def test_the_networks_of_the_literature_are_trained_as_published() -> None:
+    """Epochs, learning rate, L1 penalty, warm-up, schedule and milestones of the published code."""
+    overlay = yaml.safe_load((ROOT / "studies" / "networks.yaml").read_text())
+    networks = study.read(merged(config(), overlay)).networks
+    steps = ("step", [60, 120, 160], 0.5)
+    for name, recipe in {
+        "fc5": (0.01, 5e-5, 0, "constant"),
+        "fc12": (0.01, 5e-5, 0, "constant"),
+        "alexnet": (0.01, 3e-5, 5, *steps),
+        "vgg16": (0.01, 1e-4, 5, "constant"),
+        "resnet18": (0.1, 5e-5, 5, "cosine"),
+        "resnet50": (0.1, 2e-5, 5, "cosine"),
+    }.items():
+        one = networks[name]
+        schedule = (one.schedule, one.milestones, one.factor)
+        found = (one.learning_rate, one.l1, one.warmup, *schedule[: len(recipe) - 3])
+        assert found == recipe, name
+        common = (one.epochs, one.batch_size, one.momentum, one.weight_decay, one.augment)
+        assert common == (200, 128, 0.9, 0, "crop_flip")
+        assert one.schedule == "constant" or one.protocol == "published"
+        assert one.data == ("cifar100" if name.startswith("resnet") else "cifar10")
+    assert {one.architecture for one in networks.values()} == {
+        name for name in WIDTHS if name not in ("fc", "conv")
+    }
+
+
+def test_a_network_of_ones_own_needs_three_lines() -> None:
+    mine = {"architecture": "mine.py:network", "state_dict": "mine.pt", "data": "mine.py:images"}
+    network = study.read(merged(config(), {"networks": {"mine": mine}})).networks["mine"]
+    assert network.model_dump(exclude_unset=True) == mine
+    assert network.widths == []
+
+
+def test_what_an_entry_leaves_out_is_as_in_the_first() -> None:
+    networks = study.read(config()).networks
+    first = networks["dense"]
+    few = {"data": "digits", "architecture": "fc", "widths": first.widths}
+    assert study.Network.model_validate(few) == first
 
 
 def test_null_takes_an_entry_out() -> None:
@@ -313,11 +354,16 @@ NETWORK = config()["networks"]["dense"]
         ((*BLOCKS, "runs_per_job"), 0, ["greater than or equal to 1"]),
         ((*BLOCKS, "starts"), 5, ["is not an option (known here: ", "seeds"]),
         (("digits", "seed"), -1, ["greater than or equal to 0"]),
-        (("networks", "dense", "data"), "mnist", ["'digits', 'cifar10' or 'cifar100'"]),
-        (("networks", "dense", "data"), "cifar10", ["set cifar.folder"]),
-        (("networks", "dense", "hidden"), [], ["at least 1 item"]),
+        (("networks", "dense", "data"), "svhn", ["'svhn' is unknown", "mnist", "file.py:function"]),
+        (("networks", "dense", "data"), "cifar10", ["set images.folder"]),
+        (("networks", "dense", "architecture"), "resnet", ["'resnet' is unknown", "resnet18"]),
+        (("networks", "dense", "widths"), [], ["fc takes at least one of `widths`"]),
+        (("networks", "dense", "widths"), [0], ["greater than or equal to 1"]),
+        (("networks", "dense", "schedule"), "step", ["`milestones` are for the schedule step"]),
+        (("networks", "dense", "milestones"), [3], ["`milestones` are for the schedule step"]),
+        (("networks", "dense", "augment"), "flip", ["'none' or 'crop_flip'"]),
         (("networks", "dense", "l1"), -0.1, ["greater than or equal to 0"]),
-        (("networks", "dense", "dropout"), 0.1, ["is not an option (known here: ", "hidden"]),
+        (("networks", "dense", "dropout"), 0.1, ["is not an option (known here: ", "widths"]),
         (("networks", "my net"), NETWORK, ["match pattern", "(it is 'my net')"]),
         (("spectrum", "split"), "test", ["'fit' or 'calibration'"]),
         (("spectrum", "steps", "hesian"), 5, ["'hessian' or 'ggn'"]),

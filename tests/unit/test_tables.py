@@ -11,6 +11,7 @@ import pytest
 
 from sparselimit import tables
 from sparselimit.kinds import KINDS
+from sparselimit.statistics import ACCURACIES
 from sparselimit.store import Stored
 from tests.unit.refusals import refused
 
@@ -94,7 +95,7 @@ def test_methods() -> None:
 def test_success() -> None:
     runs = [{"accuracy": accuracy, "seed": i} for i, accuracy in enumerate([0.5, 0.9, 0.91, 0.96])]
     table = tables.success([runs_file("imp", 3, runs)])
-    assert table.accuracy.tolist() == list(tables.ACCURACIES)
+    assert table.accuracy.tolist() == list(ACCURACIES)
     assert table.successes.tolist() == [3, 3, 1, 0, 0]
     assert table.rate.tolist() == [0.75, 0.75, 0.25, 0.0, 0.0]
     # Wilson's interval by its closed form, z = 1.96.
@@ -192,7 +193,7 @@ def test_thresholds() -> None:
     table = tables.thresholds(files)
     assert list(table.columns) == ["accuracy", "source", "weights", "steps", "best_accuracy"]
     fewest = table.pivot_table(index="source", columns="accuracy", values="weights", dropna=False)
-    assert list(fewest.columns) == list(tables.ACCURACIES)
+    assert list(fewest.columns) == list(ACCURACIES)
     expected = {
         "imp": [16, 19, 25, 25, None],
         "search": [8, 12, 12, None, None],
@@ -217,15 +218,17 @@ def test_networks() -> None:
         }
     )
     content = {
-        "sizes": np.array([2, 1, 1]),
+        "architecture": np.array(["fc"]),
+        "widths": np.array([2, 1]),
         "parameters": np.array([0.5, -1e-4, 0.002, 0.0, 1e-5]),
         "prunable": np.array([True, True, True, True, False]),
         "history": history,
     }
-    (row,) = records(tables.networks([stored("network", "a/dense.h5", content, l1=0.5)]))
+    asked = {"l1": 0.5, "state_dict": None}
+    (row,) = records(tables.networks([stored("network", "a/dense.h5", content, **asked)]))
     assert row == {
         "network": "dense",
-        "sizes": "2-1-1",
+        "architecture": "fc 2 1",
         "parameters": 5,
         "prunable": 4,
         "l1": 0.5,
@@ -265,14 +268,14 @@ def test_blocks() -> None:
         shard("b/second/0.h5", {0: 12}, [(0, 1.0)]),
     ]
     table = tables.blocks(files)
-    levels = len(tables.ACCURACIES)
+    levels = len(ACCURACIES)
     extent = ["search", "weights", "networks", "runs", "steps", "best_accuracy"]
     assert table[extent].to_numpy().tolist() == [
         *[["first", 9, 1, 2, 20, 0.6]] * levels,
         *[["first", 12, 2, 4, 40, 0.95]] * levels,
         *[["second", 12, 1, 1, 10, 1.0]] * levels,
     ]
-    assert table.accuracy.tolist() == [*tables.ACCURACIES] * 3
+    assert table.accuracy.tolist() == [*ACCURACIES] * 3
     assert table.successes.tolist() == [0] * 5 + [2, 1, 1, 0, 0] + [1] * 5
     assert table.rate.tolist() == [0.0] * 5 + [0.5, 0.25, 0.25, 0.0, 0.0] + [1.0] * 5
     # Wilson's interval of 0 of 2 and of 1 of 1: from 0 to z^2 / (n + z^2), from 1 / (1 + z^2) to 1.

@@ -84,7 +84,7 @@ def test_the_first_page_states_the_question(browser: WebDriver, finished: Workfl
 
 
 @pytest.mark.parametrize(
-    ("section", "figures"), [("1 The Cubist Spiral", 9), ("2 Limits of trained networks", 4)]
+    ("section", "figures"), [("1 The Cubist Spiral", 10), ("2 Limits of trained networks", 4)]
 )
 def test_every_figure_is_shown(
     browser: WebDriver, finished: Workflow, section: str, figures: int

@@ -26,7 +26,7 @@ def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
     assert len(tables) == 17
     assert all(len(table) for table in tables.values())
     figures = list(finished.folder.glob("results/figures/*.svg"))
-    assert len(figures) == 13
+    assert len(figures) == 14
     assert (finished.folder / "report.html").stat().st_size > 100_000
 
     methods = tables["methods"]
@@ -37,7 +37,7 @@ def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
     assert list(tables["frontier"].networks) == [2, 1, 7, 9, 24]
     blocks = tables["blocks"].drop_duplicates(["search", "weights"])
     assert blocks.groupby("search").runs.sum().to_dict() == {"first_phase": 3, "second_phase": 4}
-    assert set(tables["bounds"].network) == {"dense", "sparse"}
+    assert set(tables["bounds"].network) == {"dense", "sparse", "conv"}
 
 
 def test_nothing_is_left_behind(finished: Workflow) -> None:
@@ -150,7 +150,7 @@ def test_one_target(finished: Workflow) -> None:
         ("search: {weights: [9, 8]}", "config: search: weights: [9, 8] must be a range"),
         ("blocks: {first_phase: {most_weights: 9}}", "config: blocks.first_phase: most_weights, "),
         ("runs: {epoch: 3}", "config: runs.epoch: is not an option"),
-        ("networks: {big: {data: cifar10}}", "config: networks.big.hidden: is missing"),
+        ("networks: {big: {data: cifar10}}", "config: networks.big.architecture: is missing"),
     ],
 )
 def test_a_wrong_config_is_one_line_before_the_graph(

@@ -12,18 +12,66 @@ from sparselimit.ensemble.state import State
 from sparselimit.networks.mlp import MLP
 
 
+class _Forward:
+    """The forward pass of all members over batches of n samples.
+
+    Parameters [E, n_parameters] are looked at, not copied. Memory and views are made once and serve
+    for every batch of a segment: made anew each time, they would cost a tenth of a step.
+    """
+
+    def __init__(self, network: MLP, parameters: Tensor, n: int) -> None:
+        self.weights = network.weights(parameters)
+        self.biases = [bias[:, :, None] for bias in network.biases(parameters)]
+        shapes = [(len(parameters), size, n) for size in network.sizes[1:]]
+        self.signals = [parameters.new_empty(shape) for shape in shapes]
+
+    def signals_of(self, x: Tensor) -> list[Tensor]:
+        """Outputs of each layer, [E, neurons, n]: ReLU applied, logits last."""
+        first = self.signals[0]
+        flat_weights = self.weights[0].reshape(-1, x.shape[1])
+        torch.mm(flat_weights, x.T.contiguous(), out=first.view(-1, len(x)))
+        first.add_(self.biases[0])
+        for layer in range(1, len(self.weights)):
+            below = self.signals[layer - 1].relu_()
+            torch.bmm(self.weights[layer], below, out=self.signals[layer]).add_(self.biases[layer])
+        return self.signals
+
+
+class _Backward(_Forward):
+    """Both passes: gradients of each member's mean BCE-with-logits loss."""
+
+    def __init__(self, network: MLP, parameters: Tensor, n: int) -> None:
+        super().__init__(network, parameters, n)
+        self.errors = [torch.empty_like(signal) for signal in self.signals[:-1]]
+        self.by_weight = [torch.empty_like(weight) for weight in self.weights]
+        self.by_bias = parameters.new_empty(len(parameters), network.n_biases)
+        self.by_bias_of = self.by_bias.split(network.sizes[1:], dim=1)
+
+    def gradients_of(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """By the weights of each layer, [E, out * in] each, and by all biases, [E, n_biases]."""
+        *hidden, logits = self.signals_of(x)
+        error = logits.sigmoid_().sub_(y).div_(len(x))
+        for layer in range(len(hidden), 0, -1):
+            below, up = hidden[layer - 1], self.weights[layer].mT
+            torch.sum(error, dim=2, out=self.by_bias_of[layer])
+            torch.bmm(error, below.mT, out=self.by_weight[layer])
+            # With one output this is an outer product, for which multiplying is faster than bmm.
+            product = torch.mul if error.shape[1] == 1 else torch.bmm
+            back = product(up, error, out=self.errors[layer - 1])
+            error = torch.ops.aten.threshold_backward.grad_input(back, below, 0, grad_input=back)
+        torch.sum(error, dim=2, out=self.by_bias_of[0])
+        # Transposed, which for few inputs is several times as fast.
+        by_input = x.T @ error.view(-1, len(x)).T
+        self.by_weight[0].copy_(by_input.view(-1, *error.shape[:2]).permute(1, 2, 0))
+        return [*(by_weight.flatten(1) for by_weight in self.by_weight), self.by_bias]
+
+
 def activations(network: MLP, parameters: Tensor, x: Tensor) -> list[Tensor]:
     """Outputs of each layer for all members, [E, neurons, n]: ReLU applied, logits last.
 
     `parameters` [E, n_parameters], `x` [n, inputs].
     """
-    weights, biases = network.weights(parameters), network.biases(parameters)
-    n_members, inputs = len(parameters), x.T.contiguous()
-    first = weights[0].reshape(-1, inputs.shape[0]) @ inputs
-    outputs = [first.view(n_members, -1, len(x)).add_(biases[0][:, :, None])]
-    for weight, bias in zip(weights[1:], biases[1:], strict=True):
-        outputs.append(torch.baddbmm(bias[:, :, None], weight, outputs[-1].relu_()))
-    return outputs
+    return _Forward(network, parameters, len(x)).signals_of(x)
 
 
 def gradients(network: MLP, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -31,23 +79,7 @@ def gradients(network: MLP, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
     Not masked: entries that a mask holds at zero have the gradient they would move along.
     """
-    weights = network.weights(parameters)
-    *hidden, logits = activations(network, parameters, x)
-    error = logits.sigmoid_().sub_(y).div_(len(x))
-    by_weight: list[Tensor] = []
-    by_bias: list[Tensor] = []
-    for layer in range(network.n_layers - 1, 0, -1):
-        below = hidden[layer - 1]
-        by_weight.append(torch.bmm(error, below.transpose(1, 2)).flatten(1))
-        by_bias.append(error.sum(dim=2))
-        # With one output this is an outer product, for which multiplying is faster than bmm.
-        up = weights[layer].transpose(1, 2)
-        back = up * error if error.shape[1] == 1 else torch.bmm(up, error)
-        # In place: fresh memory for every batch costs more than the arithmetic.
-        error = torch.ops.aten.threshold_backward.grad_input(back, below, 0, grad_input=back)
-    by_weight.append((error.reshape(-1, len(x)) @ x).view(len(parameters), -1))
-    by_bias.append(error.sum(dim=2))
-    return torch.cat([*reversed(by_weight), *reversed(by_bias)], dim=1)
+    return torch.cat(_Backward(network, parameters, len(x)).gradients_of(x, y), dim=1)
 
 
 def advance(state: State, points: Points, batches: Tensor) -> None:
@@ -56,20 +88,28 @@ def advance(state: State, points: Points, batches: Tensor) -> None:
     SGD as torch has it: weight decay added to the gradient, heavy-ball momentum without dampening.
     Masked entries take part in nothing: their value and momentum stay zero.
     """
+    network = state.network
+    state.parameters = state.parameters.contiguous()
     rate, momentum, decay = (
         column[:, None].to(state.parameters)
         for column in (state.rate, state.momentum, state.weight_decay)
     )
     dropped = ~state.mask
     pruned = bool(dropped.any())
-    for batch in batches:
-        step = gradients(state.network, state.parameters, points.x[batch], points.y[batch])
-        step.addcmul_(decay, state.parameters)
-        torch.addcmul(step, momentum, state.velocity, out=state.velocity)
-        if pruned:
-            # Not a product with the mask: of a member that diverged, that would leave NaN.
-            state.velocity.masked_fill_(dropped, 0.0)
-        state.parameters.addcmul_(rate, state.velocity, value=-1)
+    parts = [
+        (state.parameters[:, where], state.velocity[:, where], dropped[:, where])
+        for where in (*network.weight_slices, slice(network.n_weights, None))
+    ]
+    passes = _Backward(network, state.parameters, batches.shape[1])
+    for x, y in zip(points.x[batches], points.y[batches], strict=True):
+        for step, part in zip(passes.gradients_of(x, y), parts, strict=True):
+            parameters, velocity, outside = part
+            step.addcmul_(decay, parameters)
+            torch.addcmul(step, momentum, velocity, out=velocity)
+            if pruned:
+                # Not a product with the mask: of a member that diverged, that would leave NaN.
+                velocity.masked_fill_(outside, 0.0)
+            parameters.addcmul_(rate, velocity, value=-1)
 
 
 def evaluate(network: MLP, parameters: Tensor, points: Points) -> tuple[Tensor, Tensor]:

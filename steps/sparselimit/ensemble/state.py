@@ -1,7 +1,7 @@
 """The state of an ensemble between two steps, and the events that may read or change it there."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class State:
     rate: Tensor
     momentum: Tensor
     weight_decay: Tensor
-    batch: tuple[Tensor, Tensor] | None = None
+    batch: tuple[Tensor, Tensor] | None = field(default=None, kw_only=True)
 
     def set_mask(self, mask: Tensor) -> None:
         """Replace the mask; entries that it drops become zero, with their momentum."""

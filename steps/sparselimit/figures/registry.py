@@ -25,6 +25,7 @@ MODULES = {
     "gap": "sparselimit.figures.search",
     "sparsest": "sparselimit.figures.networks",
     "search": "sparselimit.figures.search",
+    "certificate": "sparselimit.figures.search",
     "widths": "sparselimit.figures.methods",
     "success": "sparselimit.figures.methods",
     "connectivity": "sparselimit.figures.methods",
@@ -54,6 +55,8 @@ COLUMNS = {
         *("weights", "effective_weights", "active", "constant", "dead"),
     ],
     "frontier": ["weights", "networks", "runs", "dead", "accuracy", "d1", "d2", "d3"],
+    "exclusion": ["weights", "accuracy", "excluded_rate"],
+    "power": ["weights", "accuracy", "rate", "probability"],
     "search_runs": ["weights", "q50", "q90", "q99", "best"],
     "sweeps": ["network", "pruning_ratio", "fit_loss", "validation_accuracy"],
     "bounds": [

@@ -5,7 +5,7 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from sparselimit.figures.layout import (
     NO_METHODS,
@@ -26,6 +26,7 @@ from sparselimit.figures.style import (
     GREY,
     SEARCH,
     Series,
+    graded,
     new_figure,
     series,
     styled,
@@ -180,4 +181,40 @@ def search(*, frontier: pd.DataFrame, search_runs: pd.DataFrame) -> Figure:
     dead.set(xlabel="weights", ylabel="runs that died (%)", ylim=(-3, 103))
     for axes in (accuracies, tried):
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return figure
+
+
+@styled
+def certificate(*, exclusion: pd.DataFrame, power: pd.DataFrame) -> Figure:
+    """What failures say: success rates excluded at each number of weights, and the power there.
+
+    Left: the rate above which a network without a success is excluded at 95%. Right: at the
+    largest number of weights, the probability that a network of some success rate is found.
+    """
+    if exclusion.empty:
+        return placeholder("no network was searched")
+    figure = new_figure(DOUBLE, 7)
+    excluded, found = figure.subplots(1, 2)
+    largest = power[power.weights == power.weights.max()]
+    levels = {accuracy: f"{100 * accuracy:g}%" for accuracy in sorted(set(exclusion.accuracy))}
+    for accuracy, style in graded(levels).items():
+        rows = exclusion[exclusion.accuracy == accuracy].sort_values("weights")
+        excluded.plot(rows.weights, 100 * rows.excluded_rate, label=style.label, **style.line)
+        curve = largest[largest.accuracy == accuracy].sort_values("rate")
+        found.plot(
+            100 * curve.rate,
+            100 * curve.probability,
+            color=style.color,
+            marker=style.marker,
+            markevery=5,
+        )
+    weights_axis(excluded, exclusion.weights)
+    excluded.set(xlabel="weights", ylabel="excluded success rate (%)", yscale="log")
+    excluded.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    excluded.yaxis.set_minor_formatter(NullFormatter())
+    excluded.set_ylim(top=130)
+    found.set(xlabel="success rate of a network (%)", xscale="log", ylim=(-3, 103))
+    found.set_ylabel(f"found by the search (%), {largest.weights.max()} weights")
+    found.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    figure.legend(loc="outside right upper", title="accuracy")
     return figure

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sparselimit.limits.bounds import radii
-from sparselimit.networks.classifier import Sample, evaluate, prunable
+from sparselimit.networks.classifier import Sample, evaluate
+from sparselimit.networks.network import prunable
 
 
 def one_shot_sweep(module: nn.Module, samples: dict[str, Sample], ratios: int) -> pd.DataFrame:

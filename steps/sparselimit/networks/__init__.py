@@ -1,1 +1,1 @@
-"""What is trained: fully connected networks and their flat parameter layout."""
+"""What is trained: multilayer perceptrons as flat vectors, and classifiers as torch modules."""

@@ -1,0 +1,66 @@
+"""Code of one's own: a function in a Python file, named `path/to/file.py:function`.
+
+To name it runs it, so a name is taken from the study or the command line alone, never from a
+result file.
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sparselimit.errors import InputError
+
+_FORM = re.compile(r"(?P<file>[^:]+\.py):(?P<function>[^\W\d]\w*)")
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is of the form file.py:function."""
+    return _FORM.fullmatch(name) is not None
+
+
+def file_of(name: str) -> Path:
+    """The file that a name of this form names."""
+    return Path(name.rpartition(":")[0])
+
+
+def call(name: str) -> Any:
+    """What the function returns; it is called without arguments.
+
+    Modules beside its file can be imported from it. Raises InputError when there is no such file
+    or function, or when it fails, with its own words.
+    """
+    function = _function(name)
+    try:
+        return function()
+    except Exception as error:
+        raise InputError(f"{name} fails: {in_one_line(error)}") from error
+
+
+def _function(name: str) -> Callable[[], Any]:
+    if not is_own(name):
+        raise InputError(f"'{name}': name a function of yours as file.py:function")
+    path, function = file_of(name), name.rpartition(":")[2]
+    if not path.is_file():
+        raise InputError(f"{name}: there is no file {path} (a path from where you are)")
+    specification = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # where pickling, for one, looks for its classes
+    sys.path.append(str(path.parent.resolve()))
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path} cannot be imported: {in_one_line(error)}") from error
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise InputError(f"{path} defines no function {function}")
+    return found
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, with its type, in one line of moderate length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

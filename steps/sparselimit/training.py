@@ -1,0 +1,266 @@
+"""Training of one classifier: the recipes of the limit study, resumable at any step."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+from torch.nn.utils import parameters_to_vector
+
+from sparselimit.console import progress_bar
+from sparselimit.ensemble.checkpoint import Checkpoint
+from sparselimit.errors import InputError
+from sparselimit.networks.classifier import Sample, evaluate
+from sparselimit.networks.network import PRUNABLE
+from sparselimit.seeds import generator
+
+CHECKPOINT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained: SGD with momentum on cross-entropy plus an L1 penalty.
+
+    l1          times the absolute values of all parameters is added to the loss
+    schedule    constant; cosine, down to 0 at the end; step, times `factor` at each of `milestones`
+    milestones  in epochs
+    warmup      epochs in which the rate rises in proportion to the step
+    protocol    exact; published: schedules count steps where epochs are meant, and go on from the
+                rate that the warm-up has set, as in the code of Zhang et al. (2024)
+    augment     none; crop_flip: random crops of padded images, half of them mirrored
+    seed        of initial values, batches and augmentation
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    schedule: str = "cosine"
+    milestones: Sequence[int] = ()
+    factor: float = 0.1
+    warmup: int = 0
+    protocol: str = "exact"
+    augment: str = "none"
+    seed: int = 0
+
+
+# --- Learning rates ------------------------------------------------------------------------------
+
+
+def rates(recipe: Recipe, steps: int) -> np.ndarray:
+    """The learning rate at every step, for so many steps an epoch: float64 [epochs * steps]."""
+    if recipe.protocol == "published":
+        return recipe.learning_rate * _published_factors(recipe, steps)
+    step = np.arange(recipe.epochs * steps)
+    warm = recipe.warmup * steps
+    factors = np.where(step < warm, (step + 1) / max(warm, 1), _factors(recipe, step // steps))
+    return recipe.learning_rate * factors
+
+
+def _factors(recipe: Recipe, epoch: np.ndarray) -> np.ndarray:
+    if recipe.schedule == "cosine":
+        return (1 + np.cos(pi * epoch / recipe.epochs)) / 2
+    if recipe.schedule == "step":
+        return recipe.factor ** np.searchsorted(recipe.milestones, epoch, side="right")
+    return np.ones(len(epoch))
+
+
+def _published_factors(recipe: Recipe, steps: int) -> np.ndarray:
+    """With the slip of the published code: the schedule advances at every step, not every epoch.
+
+    torch's schedulers multiply the rate that they find. During the warm-up they find the one that
+    the warm-up has just set, so milestones that fall into it have no lasting effect, and the cosine
+    (of a period of 2 `epochs` steps) goes on from its end at whatever phase that has.
+    """
+    warm, half = recipe.warmup * steps, recipe.epochs
+    factors = np.empty(recipe.epochs * steps)
+    factor = 0.0 if warm else 1.0
+    for step in range(len(factors)):
+        factors[step] = factor
+        if step < warm:
+            factor = (step + 1) / warm
+        if recipe.schedule == "step":
+            factor *= recipe.factor ** recipe.milestones.count(step + 1)
+        elif recipe.schedule == "cosine" and step % (2 * half) == half:
+            factor += (1 - cos(pi / half)) / 2  # from zero, where there is nothing to multiply
+        elif recipe.schedule == "cosine":
+            factor *= (1 + cos(pi * (step + 1) / half)) / (1 + cos(pi * step / half))
+    return factors
+
+
+# --- Training ------------------------------------------------------------------------------------
+
+
+def initialise(module: nn.Module, seed: int) -> None:
+    """Draw initial values: normal after He et al. for weights, zero for biases of their layers.
+
+    All other layers start as torch starts them.
+    """
+    torch.manual_seed(int(generator("initial", seed).integers(2**62)))
+    for layer in module.modules():
+        if callable(reset := getattr(layer, "reset_parameters", None)):
+            reset()
+        if isinstance(layer, PRUNABLE):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def train(
+    module: nn.Module,
+    fit: Sample,
+    validation: Sample,
+    recipe: Recipe,
+    checkpoint: Path | None = None,
+) -> pd.DataFrame:
+    """Train in place, from the values that the module has; returns the history, a row per epoch.
+
+    The random choices of a step follow from the seed and its number. With a `checkpoint` path the
+    run saves its state there now and then and on SIGTERM, which then ends it by `Stopped`; the same
+    call goes on from it, on one device to the same numbers. To remove it is for the caller.
+
+    Raises InputError when the loss is no longer finite, when there is nothing to crop, and for a
+    checkpoint that is damaged or of another run.
+    """
+    run = _Run(module, fit, validation, recipe)
+    # Without this, convolutions on a GPU may choose another algorithm at every run.
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+        if checkpoint is None:
+            run.all_steps(0, None)
+        else:
+            keeper = Checkpoint(checkpoint, run.identity(), CHECKPOINT_SECONDS)
+            with keeper.listening():
+                saved = keeper.load()
+                run.all_steps(run.restore(saved) if saved else 0, keeper)
+    module.eval()
+    return pd.DataFrame(run.history)
+
+
+def observed(module: nn.Module, fit: Sample, validation: Sample, epoch: int) -> dict[str, float]:
+    """A row of the history: how good a module in evaluation mode is."""
+    loss, accuracy = evaluate(module, fit)
+    return {
+        "epoch": epoch,
+        "fit_loss": loss,
+        "fit_accuracy": accuracy,
+        "validation_accuracy": evaluate(module, validation)[1],
+    }
+
+
+class _Run:
+    """One call of `train`: what it trains, and how far it has come."""
+
+    def __init__(self, module: nn.Module, fit: Sample, validation: Sample, recipe: Recipe) -> None:
+        if recipe.augment != "none" and fit[0].ndim != 4:
+            raise InputError(
+                f"augment: {recipe.augment} needs images, and the data have {fit[0].shape[1]} "
+                "features; set it to none"
+            )
+        self.module, self.fit, self.validation, self.recipe = module, fit, validation, recipe
+        self.optimizer = torch.optim.SGD(
+            module.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+        self.history: list[dict[str, float]] = []
+
+    def identity(self) -> list[object]:
+        """All that decides the result."""
+        start = parameters_to_vector(self.module.parameters()).detach()
+        return [astuple(self.recipe), str(self.module), start, *self.fit, *self.validation]
+
+    def all_steps(self, first: int, keeper: Checkpoint | None) -> None:
+        n, recipe = len(self.fit[1]), self.recipe
+        per_epoch = max(1, n // recipe.batch_size)
+        learning_rates = rates(recipe, per_epoch).tolist()
+        self.module.train()
+        with progress_bar("train", len(learning_rates), "step") as progress:
+            progress.update(first)
+            for step, batch in batches(n, recipe, first):
+                self._step(step, batch, learning_rates[step])
+                if (step + 1) % per_epoch == 0:
+                    self._look(step // per_epoch)
+                if keeper and keeper.due():
+                    keeper.save(self._snapshot(step + 1))
+                progress.update(1)
+
+    def _step(self, step: int, batch: np.ndarray, learning_rate: float) -> None:
+        rng = generator("step", self.recipe.seed, step)
+        torch.manual_seed(int(rng.integers(2**62)))  # for dropout, if there is any
+        chosen = torch.as_tensor(batch, device=self.fit[1].device)
+        x, y = self.fit[0][chosen], self.fit[1][chosen]
+        if self.recipe.augment == "crop_flip":
+            x = cropped(x, rng)
+        loss = cross_entropy(self.module(x), y)
+        if self.recipe.l1:
+            loss = loss + self.recipe.l1 * sum(p.abs().sum() for p in self.module.parameters())
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def _look(self, epoch: int) -> None:
+        self.module.eval()
+        row = observed(self.module, self.fit, self.validation, epoch)
+        if not np.isfinite(row["fit_loss"]):
+            raise InputError(
+                f"training diverged in epoch {epoch + 1}: lower learning_rate "
+                f"(it is {self.recipe.learning_rate})"
+            )
+        self.history.append(row)
+        self.module.train()
+
+    def _snapshot(self, step: int) -> dict[str, Any]:
+        """All that is known before a step."""
+        return {
+            "step": step,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> int:
+        """Take up a snapshot; returns the step that comes next."""
+        self.module.load_state_dict(saved["module"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.history = saved["history"]
+        return int(saved["step"])
+
+
+def batches(n: int, recipe: Recipe, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """The steps of a training on n points from `first` on, each with the points of its batch.
+
+    Every epoch is a permutation without its incomplete end, unless there are fewer points than one
+    batch takes.
+    """
+    per_epoch = max(1, n // recipe.batch_size)
+    for epoch in range(first // per_epoch, recipe.epochs):
+        order = generator("batches", recipe.seed, epoch).permutation(n)
+        for step in range(max(first, epoch * per_epoch), (epoch + 1) * per_epoch):
+            start = (step - epoch * per_epoch) * recipe.batch_size
+            yield step, order[start : start + recipe.batch_size]
+
+
+def cropped(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Each image shifted by up to an eighth of its height with zeros around, or mirrored as well.
+
+    Images [n, channels, height, width] of 32x32 are cropped from 40x40, as is usual for CIFAR.
+    """
+    n, channels, height, width = x.shape
+    margin = height // 8
+    top, left = rng.integers(0, 2 * margin + 1, (2, n, 1))
+    rows, columns = top + np.arange(height), left + np.arange(width)
+    columns = np.where(rng.random((n, 1)) < 0.5, columns[:, ::-1], columns)
+    image, channel = torch.arange(n)[:, None, None, None], torch.arange(channels)[:, None, None]
+    row = torch.as_tensor(rows)[:, None, :, None]
+    column = torch.as_tensor(columns)[:, None, None, :]
+    return pad(x, (margin,) * 4)[image, channel, row, column]
