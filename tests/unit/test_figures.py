@@ -93,7 +93,25 @@ def search_tables(weights: range) -> Given:
     frontier = pd.DataFrame({"weights": k, "networks": 2 ** (k - 3), "runs": 2 ** (k + 1)})
     frontier = frontier.assign(dead=0.6, accuracy=best, d1=2, d2=2, d3=1)
     quantiles = {name: 0.5 + share * (best - 0.5) for name, share in QUANTILES.items()}
-    return {"frontier": frontier, "search_runs": pd.DataFrame({"weights": k, **quantiles})}
+    return {
+        "frontier": frontier,
+        "search_runs": pd.DataFrame({"weights": k, **quantiles}),
+        **certificate_tables(weights),
+    }
+
+
+def certificate_tables(weights: range) -> Given:
+    """Of 300 starts each, of which racing loses more the higher the accuracy."""
+    rates = np.geomspace(1e-4, 1, 20)
+    excluded, power = [], []
+    for k, (number, accuracy) in product(weights, enumerate((0.8, 0.9, 0.95, 0.99, 0.995))):
+        seen = 1 - 0.1 * number
+        excluded.append((k, accuracy, 0.01 / seen))
+        power += [(k, accuracy, rate, 1 - (1 - rate * seen) ** 300) for rate in rates]
+    return {
+        name: pd.DataFrame(rows, columns=COLUMNS[name])
+        for name, rows in (("exclusion", excluded), ("power", power))
+    }
 
 
 QUANTILES = {"q50": 0.0, "q90": 0.7, "q99": 0.9, "best": 1.0}
@@ -792,3 +810,16 @@ def test_every_figure_and_table_of_the_registry_is_used() -> None:
     parts = {part for name in MODULES for part in given(name, "single")}
     assert parts >= COLUMNS.keys()
     assert parts - COLUMNS.keys() == {"x", "y", "sizes", "mask", "parameters"}
+
+
+def test_certificate_shows_the_tables_and_the_power_of_the_largest_networks() -> None:
+    parts = certificate_tables(range(8, 13))
+    excluded, found = draw("certificate", **parts).axes
+    for lines, table in ((excluded, parts["exclusion"]), (found, parts["power"])):
+        assert len(lines.get_lines()) >= table.accuracy.nunique()
+    at_80 = parts["exclusion"][parts["exclusion"].accuracy == 0.8]
+    np.testing.assert_allclose(points_of(excluded.lines[0])[:, 1], 100 * at_80.excluded_rate)
+    power = parts["power"]
+    curve = power[(power.weights == 12) & (power.accuracy == 0.8)]
+    np.testing.assert_allclose(points_of(found.lines[0])[:, 1], 100 * curve.probability)
+    assert found.get_ylabel().endswith("12 weights")

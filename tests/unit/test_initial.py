@@ -37,8 +37,8 @@ def test_a_narrower_network_is_cut_from_the_first_neurons() -> None:
     ):
         n_out, n_in = small.weight_shapes[layer]
         assert torch.equal(found, whole[:n_out, :n_in].float())
-    for found, whole in zip(small.biases(values[0]), WIDE.biases(VALUES), strict=True):
-        assert found.tolist() == whole[: len(found)].tolist()
+    for bias, of_whole in zip(small.biases(values[0]), WIDE.biases(VALUES), strict=True):
+        assert bias.tolist() == of_whole[: len(bias)].tolist()
 
 
 def test_a_wider_network_has_it_at_its_first_neurons() -> None:
@@ -126,7 +126,11 @@ def frontier() -> Stored:
     )
     frame = MLP((2, 2, 1, 2, 1))
     initial = np.arange(3.0 * frame.n_parameters).reshape(3, -1)
-    content = {"by_weights": table, "sizes": np.array(frame.sizes), "initial": initial}
+    content: dict[str, np.ndarray | pd.DataFrame] = {
+        "by_weights": table,
+        "sizes": np.array(frame.sizes),
+        "initial": initial,
+    }
     return Stored(Path("frontier.h5"), content, {"kind": "frontier"})
 
 

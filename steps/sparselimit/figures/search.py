@@ -212,7 +212,7 @@ def certificate(*, exclusion: pd.DataFrame, power: pd.DataFrame) -> Figure:
     excluded.set(xlabel="weights", ylabel="excluded success rate (%)", yscale="log")
     excluded.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     excluded.yaxis.set_minor_formatter(NullFormatter())
-    excluded.set_ylim(top=130)
+    excluded.margins(y=0.15)
     found.set(xlabel="success rate of a network (%)", xscale="log", ylim=(-3, 103))
     found.set_ylabel(f"found by the search (%), {largest.weights.max()} weights")
     found.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
