@@ -35,6 +35,7 @@ rule search_blocks:
             "second_layer_masks",
             "accuracy",
         ),
+        classes=lambda w: "--classes" if study.blocks[w.study].classes else "",
         initial=lambda w: study.blocks[w.study].initial,
         frontier=lambda w, input: (
             f"--frontier {input.frontier}" if input.frontier else ""
@@ -52,6 +53,6 @@ rule search_blocks:
         "search as published: {wildcards.study}, shard {wildcards.shard}"
     shell:
         "python {input.script} --data {input.data} {params.blocks} "
-        "--initial {params.initial:q} {params.frontier} {params.runs} "
+        "{params.classes} --initial {params.initial:q} {params.frontier} {params.runs} "
         "--shard $((10#{wildcards.shard})) --shards $((10#{wildcards.shards})) "
         "--device {resources.device} --output {output} > {log} 2>&1"

@@ -21,6 +21,7 @@ def main(arguments: Namespace) -> None:
         arguments.most_parameters,
         arguments.most_weights,
         arguments.second_layer_masks,
+        arguments.classes,
     )
     networks = blocks.shard(arguments.shard, arguments.shards)
     runs, best = train_blocks(
@@ -58,6 +59,11 @@ if __name__ == "__main__":
     )
     parser.add_argument(
         "--second-layer-masks", type=cli.positive, help="tried of each number of weights there"
+    )
+    parser.add_argument(
+        "--classes",
+        action="store_true",
+        help="try all networks of the block, each once, instead of the published list of masks",
     )
     parser.add_argument("--shard", type=int, default=0, help="which shard, from 0")
     parser.add_argument("--shards", type=cli.positive, default=1, help="of how many")

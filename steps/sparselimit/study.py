@@ -241,6 +241,11 @@ class BlockSearch(SpiralStudy):
     second_layer_masks: Positive | None = Field(
         None, description="first masks of the second layer, of each number of weights; null: all"
     )
+    classes: bool = Field(
+        False,
+        description="true: all networks of the block, each in one order of its hidden neurons; "
+        "false: the published list of masks, in which permuted copies of a network come up again",
+    )
     runs_per_job: Positive = Field(description="networks are dealt out to jobs of about this size")
 
     @cached_property
@@ -251,10 +256,16 @@ class BlockSearch(SpiralStudy):
             self.most_parameters,
             self.most_weights,
             self.second_layer_masks,
+            self.classes,
         )
 
     @model_validator(mode="after")
     def _has_blocks(self) -> "BlockSearch":
+        if self.classes and self.initial != "random":
+            raise ValueError(
+                "classes: permuted masks of a given initial network are different experiments; "
+                "use initial: random, or the published list"
+            )
         try:
             _ = self.blocks
         except InputError as error:
@@ -266,8 +277,9 @@ class BlockSearch(SpiralStudy):
         return self.blocks.count * self.trained_as(common).settings
 
     def shards(self, common: Runs) -> int:
-        """Number of jobs: each has a network at least, and all its runs."""
-        return min(self.blocks.count, ceil(self.count(common) / self.runs_per_job))
+        """Number of jobs: each has a network at least and all its runs, none more than it holds."""
+        jobs = max(self.blocks.least_shards, ceil(self.count(common) / self.runs_per_job))
+        return min(self.blocks.count, jobs)
 
 
 class Digits(Model):

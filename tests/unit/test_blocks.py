@@ -18,6 +18,7 @@ from sparselimit.networks.initial import Fixed, drawn
 from sparselimit.networks.mlp import MLP, positions
 from sparselimit.search.block_runs import initial_values, train_blocks
 from sparselimit.search.blocks import Blocks
+from sparselimit.search.enumeration import canonical_form
 from sparselimit.search.exhaustive import Networks
 from sparselimit.search.published import published_masks
 from sparselimit.sparsity.masks import with_biases
@@ -26,7 +27,10 @@ from tests.unit import ensembles
 from tests.unit.refusals import refused
 
 WHOLE = MLP.spiral(16)
+Widths = tuple[int, ...]
+
 FEW = Blocks(most_parameters=17)  # ten shapes
+CLASSES = Blocks((3, 2, 2), classes=True)
 GRID = Grid([], [0.05, 0.1], ["cosine", "constant"], seeds=2, epochs=2, batch_size=16)
 SETTINGS = [(0.05, "cosine", 0), (0.05, "cosine", 1), (0.1, "cosine", 0), (0.05, "step", 0)]
 
@@ -65,6 +69,25 @@ def test_as_many_as_were_published(blocks: Blocks, count: int) -> None:
     assert blocks.count == count
 
 
+@pytest.mark.parametrize(
+    ("widths", "most_weights", "count"),
+    [
+        ((3, 2, 2), None, 273),
+        ((3, 3, 3), None, 12_400),
+        ((6, 3, 2), None, 492_566),
+        ((6, 3, 2), 30, 491_826),
+        ((7, 3, 3), None, 8_338_343),
+        ((7, 3, 3), 32, 8_090_204),
+        ((7, 3, 3), 99, 8_338_343),
+    ],
+)
+def test_known_numbers_of_classes(widths: Widths, most_weights: int | None, count: int) -> None:
+    """They are counted, not listed."""
+    blocks = Blocks(widths, most_weights=most_weights, classes=True)
+    assert blocks.count == count
+    assert blocks.least_shards == -(-count // 600_000)
+
+
 def test_dense_blocks_are_all_of_so_few_parameters() -> None:
     found = dict(Blocks(most_parameters=60))
     for d1, d2, d3 in np.ndindex(16, 16, 16):
@@ -77,14 +100,28 @@ def test_dense_blocks_are_all_of_so_few_parameters() -> None:
 
 
 def test_masks_of_a_block_are_the_published_list() -> None:
-    bounds = {"most_weights": 11, "second_layer_masks": 2}
+    bounds: dict[str, Any] = {"most_weights": 11, "second_layer_masks": 2}
     found = list(Blocks((3, 2, 2), **bounds))
     assert {widths for widths, _ in found} == {(3, 2, 2)}
     expected = np.concatenate(list(published_masks((3, 2, 2), **bounds)))
     np.testing.assert_array_equal(np.concatenate([masks for _, masks in found]), expected)
 
 
-@pytest.mark.parametrize("blocks", [FEW, Blocks((3, 2, 2))], ids=["dense", "masks"])
+def test_classes_are_the_masks_without_their_permuted_copies() -> None:
+    """The bound of weights leaves out the output layer in both."""
+    listed = Blocks((3, 2, 2), most_weights=10)
+    classes = Blocks((3, 2, 2), most_weights=10, classes=True)
+    forms = {
+        canonical_form(mask, widths)[1].tobytes() for widths, masks in listed for mask in masks
+    }
+    found = [(widths, mask.tobytes()) for widths, masks in classes for mask in masks]
+    assert len(found) == classes.count == len(forms) < listed.count
+    assert set(found) == {((3, 2, 2), form) for form in forms}
+
+
+@pytest.mark.parametrize(
+    "blocks", [FEW, Blocks((3, 2, 2)), CLASSES], ids=["dense", "masks", "classes"]
+)
 @pytest.mark.parametrize("shards", [1, 3, 5])
 def test_shards_deal_the_list_out_in_turn(blocks: Blocks, shards: int) -> None:
     listed = [(widths, mask.tobytes()) for widths, masks in blocks for mask in masks]
@@ -110,7 +147,18 @@ def test_shards_deal_the_list_out_in_turn(blocks: Blocks, shards: int) -> None:
         ({"most_parameters": 8}, ["most_parameters 8", "no block", "allow more"]),
         ({"widths": (3, 2, 2), "most_weights": 7}, ["most_weights 7", "no block", "allow more"]),
         ({"widths": (16, 3, 3)}, ["widths (16, 3, 3)", "too many masks"]),
-        ({"widths": (7, 3, 3)}, ["widths (7, 3, 3)", "bound them by most_weights"]),
+        ({"widths": (7, 3, 3)}, ["widths (7, 3, 3)", "bound them by most_weights", "classes"]),
+        ({"classes": True}, ["classes", "give widths"]),
+        (
+            {"widths": (3, 2, 2), "classes": True, "second_layer_masks": 3},
+            ["second_layer_masks", "the published list", "most_weights"],
+        ),
+        (
+            {"widths": (3, 2, 2), "classes": True, "most_weights": 6},
+            ["most_weights 6", "no block", "allow more"],
+        ),
+        ({"widths": (10, 2, 2), "classes": True}, ["widths (10, 2, 2)", "more than 9 neurons"]),
+        ({"widths": (6, 4, 4), "classes": True}, ["1,456,789,256 classes", "most_weights"]),
     ],
 )
 def test_what_cannot_be_listed_is_refused(options: dict, words: list[str]) -> None:
@@ -122,6 +170,16 @@ def test_what_cannot_be_listed_is_refused(options: dict, words: list[str]) -> No
 def test_a_shard_without_networks_is_refused(shard: int, shards: int) -> None:
     with refused(f"shard {shard} of {shards}", "none of 416 networks"):
         Blocks((3, 2, 2)).shard(shard, shards)
+
+
+def test_more_networks_than_memory_holds_are_for_more_shards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sparselimit.search.blocks.MOST_NETWORKS", 100)
+    assert CLASSES.least_shards == 3
+    with refused("shards=2", "more than 100 networks", "3 or more"):
+        CLASSES.shard(0, 2)
+    assert [len(CLASSES.shard(shard, 3)) for shard in range(3)] == [91, 91, 91]
 
 
 # --- Where they start ----------------------------------------------------------------------------

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from sparselimit.errors import InputError
 from sparselimit.search.counting import count_networks, shapes
-from sparselimit.search.enumeration import canonical_form, sparse_networks, split_layers
+from sparselimit.search.enumeration import (
+    block_networks,
+    canonical_form,
+    sparse_networks,
+    split_layers,
+)
+from sparselimit.search.published import published_masks
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -98,14 +104,19 @@ TINY = [
 ]
 
 
-@pytest.mark.parametrize(("widths", "inputs", "outputs"), TINY)
-def test_brute_force_over_all_labelled_masks(widths: Widths, inputs: int, outputs: int) -> None:
+def representatives(widths: Widths, inputs: int, outputs: int) -> BoolArray:
+    """The networks of one shape, found among all its masks."""
     masks = all_masks(widths, inputs, outputs)
     layers = split_layers(masks, widths, inputs=inputs, outputs=outputs)
     dead = [~layer.any(axis=2) for layer in layers] + [~layer.any(axis=1) for layer in layers[1:]]
     masks = masks[~np.concatenate(dead, axis=1).any(axis=1)]
     strings = bit_strings(masks, widths, inputs, outputs)
-    masks = masks[strings == least_strings(masks, widths, inputs, outputs)]
+    return masks[strings == least_strings(masks, widths, inputs, outputs)]
+
+
+@pytest.mark.parametrize(("widths", "inputs", "outputs"), TINY)
+def test_brute_force_over_all_labelled_masks(widths: Widths, inputs: int, outputs: int) -> None:
+    masks = representatives(widths, inputs, outputs)
     weights = masks.sum(axis=1)
     most = masks.shape[1]
     assert (
@@ -119,6 +130,28 @@ def test_brute_force_over_all_labelled_masks(widths: Widths, inputs: int, output
         )
         found = enumerated(k, inputs, outputs, len(widths)).get(widths, masks[:0])
         np.testing.assert_array_equal(found, np.reshape(expected, (-1, most)))
+
+
+@pytest.mark.parametrize(("widths", "inputs", "outputs"), TINY)
+def test_brute_force_over_all_masks_of_a_block(widths: Widths, inputs: int, outputs: int) -> None:
+    masks = representatives(widths, inputs, outputs)
+    first = split_layers(masks, widths, inputs=inputs, outputs=outputs)[0]
+    masks = masks[np.all(first.any(axis=1), axis=1)]
+    weights = masks.sum(axis=1)
+    entries = masks.shape[1]
+    assert (
+        count_networks(widths, entries, inputs=inputs, outputs=outputs, all_inputs=True)
+        == np.bincount(weights, minlength=entries + 1).tolist()
+    )
+    for most in (0, entries // 2, entries - 2, entries):
+        expected = sorted(
+            masks[weights <= most],
+            key=lambda mask: order_in_enumeration(mask, widths, inputs, outputs),
+        )
+        found = list(block_networks(widths, most, inputs=inputs, outputs=outputs))
+        np.testing.assert_array_equal(
+            np.concatenate([masks[:0], *found]), np.reshape(expected, (-1, entries))
+        )
 
 
 @pytest.mark.parametrize(
@@ -150,6 +183,32 @@ def test_known_numbers_of_networks() -> None:
     assert found == KNOWN[:12]
 
 
+@pytest.mark.parametrize(
+    ("widths", "most", "number"),
+    [
+        ((3, 2, 2), 18, 273),
+        ((3, 3, 3), 27, 12_400),
+        ((6, 3, 2), 32, 491_826),
+        ((6, 3, 2), 38, 492_566),
+    ],
+)
+def test_known_numbers_of_networks_of_a_block(widths: Widths, most: int, number: int) -> None:
+    """And as many of each number of weights as Burnside's lemma says."""
+    counts = count_networks(widths, most, all_inputs=True)
+    weights = [masks.sum(axis=1) for masks in block_networks(widths, most)]
+    assert np.bincount(np.concatenate(weights), minlength=most + 1).tolist() == counts
+    assert sum(counts) == number
+
+
+@pytest.mark.parametrize("widths", [(3, 2, 2), (3, 3, 3)])
+def test_a_block_is_the_published_list_up_to_permutation(widths: tuple[int, int, int]) -> None:
+    published = np.concatenate(list(published_masks(widths)))
+    found = np.concatenate(list(block_networks(widths, published.shape[1])))
+    forms = {canonical_form(mask, widths)[1].tobytes() for mask in published}
+    assert len(found) == len(forms)
+    assert {mask.tobytes() for mask in found} == forms
+
+
 @pytest.mark.parametrize("shards", [1, 3, 8])
 def test_shards_deal_the_networks_out(shards: int) -> None:
     whole = [(widths, mask.tobytes()) for widths, masks in enumerated(12).items() for mask in masks]
@@ -158,6 +217,15 @@ def test_shards_deal_the_networks_out(shards: int) -> None:
         assert all(1 <= len(masks) <= 4 for _, masks in blocks)
         dealt = [(widths, mask.tobytes()) for widths, masks in blocks for mask in masks]
         assert dealt == whole[shard::shards]
+
+
+@pytest.mark.parametrize("shards", [1, 3, 8])
+def test_shards_deal_the_networks_of_a_block_out(shards: int) -> None:
+    whole = np.concatenate(list(block_networks((3, 2, 2), 18)))
+    for shard in range(shards):
+        blocks = list(block_networks((3, 2, 2), 18, shard=shard, shards=shards, block=4))
+        assert all(1 <= len(masks) <= 4 for masks in blocks)
+        np.testing.assert_array_equal(np.concatenate(blocks), whole[shard::shards])
 
 
 def test_too_few_weights_make_no_network() -> None:
@@ -179,6 +247,24 @@ def test_too_few_weights_make_no_network() -> None:
 def test_bad_arguments_are_refused_at_once(arguments: dict[str, int], culprit: str) -> None:
     with pytest.raises(InputError, match=culprit):
         sparse_networks(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        ({"widths": ()}, "at least one hidden layer"),
+        ({"widths": (3, 0, 2)}, r"widths \(3, 0, 2\).*at least 1 neuron"),
+        ({"widths": (3, 2, 2), "outputs": 0}, "0 outputs"),
+        ({"widths": (10, 2, 2)}, r"widths \(10, 2, 2\).*more than 9 neurons"),
+        ({"widths": (2, 16, 2)}, r"widths \(2, 16, 2\).*16 bits"),
+        ({"widths": (2, 2), "inputs": 17}, "17 inputs.*16 bits"),
+        ({"widths": (3, 2, 2), "shard": 2, "shards": 2}, "no shard 2 of 2"),
+        ({"widths": (3, 2, 2), "block": 0}, "block=0"),
+    ],
+)
+def test_blocks_that_cannot_be_enumerated_are_refused(arguments: dict, culprit: str) -> None:
+    with pytest.raises(InputError, match=culprit):
+        block_networks(most=20, **arguments)
 
 
 @pytest.mark.parametrize(

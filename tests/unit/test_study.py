@@ -379,6 +379,14 @@ def test_what_is_wrong_is_told_in_one_line(path: Keys, value: object, words: lis
         study.read(changed(path, value))
 
 
+def test_one_order_of_each_network_is_not_enough_for_given_initial_values() -> None:
+    entry = config()["blocks"]["second_phase"] | {"classes": True}
+    assert study.read(changed(("blocks", "second_phase"), entry)).blocks["second_phase"].classes
+    with refused("config: blocks.second_phase: classes: ", "different experiments"):
+        study.read(changed(("blocks", "second_phase"), entry | {"initial": "net.pt"}))
+
+
+
 @pytest.mark.parametrize("whole", [None, [], "runs"])
 def test_what_is_no_mapping_is_refused(whole: Any) -> None:
     with refused("config: ", "dictionary"):

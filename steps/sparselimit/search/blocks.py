@@ -4,18 +4,24 @@ S. Zhang and V. Papyan, "Sparsest Models Elude Pruning" (ICML 2024, arXiv 2407.0
 2 - d1 - d2 - d3 - 1 lies in the first neurons of a 16-wide network. The search looks for the
 smallest dense block that solves the task (first phase), then for the sparsest mask of that block
 (second phase). What lies outside a block is masked, so a block is a network by itself.
+
+The published list of masks has permuted copies of one network, and is cut short where it gets long:
+63,208 of the 266,004,066 masks of 2-7-3-3-1. Listed once for all orders of its hidden neurons, the
+same block has 8,338,343 networks (`classes`), which can all be tried.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import comb
+from math import ceil, comb
 
 import numpy as np
 
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, positions
+from sparselimit.search.counting import count_networks
+from sparselimit.search.enumeration import block_networks
 from sparselimit.search.exhaustive import PUBLISHED_WIDTH, Networks
 from sparselimit.search.published import BoolArray, published_masks
 
@@ -24,9 +30,12 @@ Widths = tuple[int, ...]
 EACH_WIDTH = range(1, PUBLISHED_WIDTH + 1)
 
 # Beyond the largest published block, 2-7-3-3-1 with 349,504 masks of its second layer and 63,208
-# networks tried, by a factor of ten; what memory holds is not much more.
+# networks tried, by a factor of ten; what memory holds at once is not much more.
 MOST_LAYER_MASKS = 4_000_000
 MOST_NETWORKS = 600_000
+
+# Likewise beyond 2-7-3-3-1, all of whose networks are 8,338,343 classes.
+MOST_CLASSES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class Blocks:
                      blocks of all widths up to 16, the last width running fastest
     most_parameters  of a dense block, weights and biases
     most_weights, second_layer_masks  of masks, as in `published_masks`
+    classes          try each network of the block once, not each mask of the published list: of the
+                     masks that differ by a permutation of hidden neurons the one that
+                     `enumeration.block_networks` yields, in its order
 
     Raises InputError for a bound of the other phase, for a block that does not fit, and when no
     network is left or there are too many to list.
@@ -46,13 +58,14 @@ class Blocks:
     most_parameters: int | None = None
     most_weights: int | None = None
     second_layer_masks: int | None = None
+    classes: bool = False
 
     def __post_init__(self) -> None:
         if self.widths is None:
-            if self.most_weights is not None or self.second_layer_masks is not None:
+            if self.most_weights is not None or self.second_layer_masks is not None or self.classes:
                 raise InputError(
-                    "most_weights, second_layer_masks: they bound the masks of one block (give "
-                    "widths; most_parameters bounds dense blocks)"
+                    "most_weights, second_layer_masks, classes: they choose among the masks of one "
+                    "block (give widths; most_parameters bounds dense blocks)"
                 )
         elif self.most_parameters is not None:
             raise InputError(
@@ -64,11 +77,31 @@ class Blocks:
                 f"widths {self.widths}: give three from 1 to {PUBLISHED_WIDTH}, of a block in a "
                 f"{PUBLISHED_WIDTH}-wide network"
             )
+        if self.classes and self.second_layer_masks is not None:
+            raise InputError(
+                "second_layer_masks: it cuts the published list short (most_weights bounds classes)"
+            )
         if self.count == 0:
             bound = "most_parameters" if self.widths is None else "most_weights"
             raise InputError(f"{bound} {getattr(self, bound)}: no block has so few, allow more")
 
     def __iter__(self) -> Iterator[tuple[Widths, BoolArray]]:
+        return self._dealt(0, 1)
+
+    def _dealt(self, shard: int, shards: int) -> Iterator[tuple[Widths, BoolArray]]:
+        """Networks `shard`, `shard + shards`, ... of the list."""
+        if self.widths is not None and self.classes:
+            most = _most(self.widths, self.most_weights)
+            for masks in block_networks(self.widths, most, shard=shard, shards=shards):
+                yield self.widths, masks
+            return
+        first = 0
+        for widths, masks in self._listed():
+            yield widths, masks[(shard - first) % shards :: shards]
+            first += len(masks)
+
+    def _listed(self) -> Iterator[tuple[Widths, BoolArray]]:
+        """The blocks as the published search lists them."""
         if self.widths is not None:
             d1, d2, d3 = self.widths
             for masks in published_masks(
@@ -88,31 +121,41 @@ class Blocks:
         """Number of networks. Raises InputError when there are too many to list."""
         if self.widths is not None and _layer_masks(self.widths) > MOST_LAYER_MASKS:
             raise InputError(f"widths {self.widths}: the block has too many masks; narrow it")
+        if self.widths is not None and self.classes:
+            return _count_classes(self.widths, self.most_weights)
         count = 0
         for _, masks in self:
             count += len(masks)
             if count > MOST_NETWORKS:
                 raise InputError(
                     f"widths {self.widths}: more than {MOST_NETWORKS:,} masks; bound them by "
-                    "most_weights or second_layer_masks"
+                    "most_weights or second_layer_masks, or try classes"
                 )
         return count
+
+    @property
+    def least_shards(self) -> int:
+        """The least number of shards of which each can be held in memory."""
+        return ceil(self.count / MOST_NETWORKS)
 
     def shard(self, shard: int, shards: int) -> Networks:
         """The networks that fall to one shard: `shard`, `shard + shards`, ... of the list.
 
-        Raises InputError when there are none.
+        Raises InputError when there are none, or too many to hold.
         """
         if not 0 <= shard < min(shards, self.count):
             raise InputError(
                 f"shard {shard} of {shards}: it holds none of {self.count} networks (shards count "
                 "from 0)"
             )
+        if shards < self.least_shards:
+            raise InputError(
+                f"shards={shards}: one would hold more than {MOST_NETWORKS:,} networks; deal them "
+                f"out to {self.least_shards} or more"
+            )
         whole = MLP.spiral(PUBLISHED_WIDTH)
-        first, widths, parts = 0, [], []
-        for block_widths, masks in self:
-            own = masks[(shard - first) % shards :: shards]
-            first += len(masks)
+        widths, parts = [], []
+        for block_widths, own in self._dealt(shard, shards):
             block = MLP((2, *block_widths, 1))
             wide = np.zeros((len(own), whole.n_weights), dtype=bool)
             wide[:, positions(block, whole)[: block.n_weights]] = own
@@ -121,6 +164,25 @@ class Blocks:
         number = np.arange(shard, self.count, shards)
         networks = Networks(whole, number, np.concatenate(widths), np.concatenate(parts))
         return networks.take(np.arange(len(number)))
+
+
+def _count_classes(widths: Widths, most_weights: int | None) -> int:
+    """Number of networks of a block that are told apart by more than the order of their neurons."""
+    most = _most(widths, most_weights)
+    block_networks(widths, most)  # refuses at once what it could not enumerate later
+    count = sum(count_networks(widths, most, all_inputs=True))
+    if count > MOST_CLASSES:
+        raise InputError(
+            f"widths {widths}: {count:,} classes, more than {MOST_CLASSES:,}; bound them by "
+            "most_weights"
+        )
+    return count
+
+
+def _most(widths: Widths, most_weights: int | None) -> int:
+    """The most weights of a network, with its output layer, which `most_weights` leaves out."""
+    entries = MLP((2, *widths, 1)).n_weights
+    return entries if most_weights is None else min(entries, most_weights + widths[-1])
 
 
 def _layer_masks(widths: Widths) -> int:

@@ -28,12 +28,18 @@ Polynomial = NDArray[Any]  # dtype object: Python integers
 
 
 def count_networks(
-    widths: Sequence[int], most: int, *, inputs: int = 2, outputs: int = 1
+    widths: Sequence[int],
+    most: int,
+    *,
+    inputs: int = 2,
+    outputs: int = 1,
+    all_inputs: bool = False,
 ) -> list[int]:
     """Numbers of networks of hidden widths (d_1, .., d_L) with exactly 0, 1, .., `most` weights.
 
     Counted up to permutation of the hidden neurons of each layer. Each hidden neuron has an
-    incoming and an outgoing weight and each output an incoming one; inputs may be unused.
+    incoming and an outgoing weight and each output an incoming one. Inputs may be unused, unless
+    `all_inputs` asks that each has an outgoing weight.
 
     Raises InputError if a layer has no neuron or `most` is negative.
     """
@@ -51,7 +57,7 @@ def count_networks(
             rows: sum(
                 (
                     _permutations_of(rows)
-                    * _times(masks, _fixed_matrices(rows, columns, layer > 1, most))
+                    * _times(masks, _fixed_matrices(rows, columns, layer > 1 or all_inputs, most))
                     for columns, masks in fixed.items()
                 ),
                 start=_polynomial({}, most),

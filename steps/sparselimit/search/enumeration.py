@@ -34,6 +34,7 @@ IntArray = NDArray[np.int64]
 CodeArray = NDArray[np.uint16]  # matrix rows as binary numbers, first column most significant
 
 CODE_BITS = 16
+MOST_REORDERED = 9  # neurons of a layer whose orders are gone through one by one
 IMAGES_AT_ONCE = 1 << 22  # bounds the memory that the search for stabilisers takes
 
 
@@ -67,10 +68,7 @@ def sparse_networks(
             f"weights={weights}, inputs={inputs}, outputs={outputs}, "
             f"hidden_layers={hidden_layers}: each must be at least 1"
         )
-    if not 0 <= shard < shards:
-        raise InputError(f"there is no shard {shard} of {shards}: give 0 <= shard < shards")
-    if block < 1:
-        raise InputError(f"block={block}: a block holds at least 1 network")
+    _check_dealing(shard, shards, block)
     widest = (weights - outputs - hidden_layers + 2) // 2 if hidden_layers > 1 else 0
     if max(inputs, widest) + outputs > CODE_BITS:
         raise InputError(
@@ -78,6 +76,54 @@ def sparse_networks(
             f"a row of a matrix would exceed {CODE_BITS} bits"
         )
     return _Enumeration(weights, inputs, outputs, hidden_layers).blocks(shard, shards, block)
+
+
+def block_networks(
+    widths: Sequence[int],
+    most: int,
+    *,
+    inputs: int = 2,
+    outputs: int = 1,
+    shard: int = 0,
+    shards: int = 1,
+    block: int = 1 << 16,
+) -> Iterator[BoolArray]:
+    """Yield all networks of one shape that use every input, with at most `most` weights, in blocks.
+
+    Each item holds masks [n, entries], 1 <= n <= `block`, of hidden widths (d_1, .., d_L), as
+    `sparse_networks` gives them and dealt out to shards as there. The order is by number of weights
+    of `W_1`, then by bits of `W_1`, number of weights of `W_2`, and so on, whatever the sum.
+
+    Held in memory: the tables of orbits, the first L - 1 layers of all networks, a block.
+    2-7-3-3-1 has 8,338,343 networks.
+
+    Raises InputError if an argument is out of range.
+    """
+    if not widths or min(inputs, outputs, *widths) < 1:
+        raise InputError(
+            f"{inputs} inputs, widths {tuple(widths)}, {outputs} outputs: give at least one hidden "
+            "layer, and every layer at least 1 neuron"
+        )
+    _check_dealing(shard, shards, block)
+    if max(widths[:-2], default=0) > MOST_REORDERED:
+        raise InputError(
+            f"widths {tuple(widths)}: too wide to enumerate; only the last two hidden layers may "
+            f"have more than {MOST_REORDERED} neurons"
+        )
+    if max(inputs, (inputs, *widths)[-2] + outputs) > CODE_BITS:
+        raise InputError(
+            f"{inputs} inputs, widths {tuple(widths)}, {outputs} outputs: too wide to enumerate; "
+            f"a row of a matrix would exceed {CODE_BITS} bits"
+        )
+    enumeration = _Enumeration(most, inputs, outputs, len(widths), tuple(widths))
+    return (masks for _, masks in enumeration.blocks(shard, shards, block))
+
+
+def _check_dealing(shard: int, shards: int, block: int) -> None:
+    if not 0 <= shard < shards:
+        raise InputError(f"there is no shard {shard} of {shards}: give 0 <= shard < shards")
+    if block < 1:
+        raise InputError(f"block={block}: a block holds at least 1 network")
 
 
 def split_layers(
@@ -249,13 +295,24 @@ class _Enumeration:
 
     The last hidden layer L and the output layer are one matrix `[W_L | W_{L+1}^T]`: outputs are not
     permuted, so an outgoing weight of a last hidden neuron is one more entry of its row.
+
+    Without `widths`: networks of every shape with exactly so many weights. With them: those of this
+    shape with at most so many, if they use all inputs.
     """
 
-    def __init__(self, weights: int, inputs: int, outputs: int, hidden_layers: int) -> None:
+    def __init__(
+        self,
+        weights: int,
+        inputs: int,
+        outputs: int,
+        hidden_layers: int,
+        widths: tuple[int, ...] | None = None,
+    ) -> None:
         self.weights = weights
         self.inputs = inputs
         self.outputs = outputs
         self.hidden_layers = hidden_layers
+        self.widths = widths
         self.groups: list[_Group] = []
         self.numbers: dict[_Group, int] = {}
         # Cached per instance, so that the tables go when the enumeration does.
@@ -286,7 +343,7 @@ class _Enumeration:
         """The networks of each shape, short of their last matrix, with the last hidden width."""
         layer = len(prefixes.layers) + 1
         columns = prefixes.layers[-1].shape[1] if prefixes.layers else self.inputs
-        for width in count(1):
+        for width in count(1) if self.widths is None else [self.widths[layer - 1]]:
             if not len(self.candidates(layer, columns, width).rows):
                 return
             if layer == self.hidden_layers:
@@ -315,8 +372,8 @@ class _Enumeration:
     def extensions(self, prefixes: _Prefixes, width: int) -> tuple[_Matrices, IntArray, IntArray]:
         """A table of next matrices, and each prefix's part of it: first index [n] and number [n].
 
-        The table goes by group, ascending. The last matrix uses up the weights; one before leaves
-        enough for those to come.
+        The table goes by group, ascending. The last matrix uses up the weights, unless widths are
+        given; one before leaves enough for those to come.
         """
         layer = len(prefixes.layers) + 1
         groups, which = np.unique(prefixes.group, return_inverse=True)
@@ -327,7 +384,8 @@ class _Enumeration:
         levels = np.arange(self.weights + 2)
         first_with = np.stack([t.weights.searchsorted(levels) for t in tables]) + offset[:, None]
         most = (self.weights - self.after(layer, width) - prefixes.weights).clip(min=0)
-        least = most if layer == self.hidden_layers else np.zeros_like(most)
+        uses_up = layer == self.hidden_layers and self.widths is None
+        least = most if uses_up else np.zeros_like(most)
         first = first_with[which, least]
         return table, first, first_with[which, most + 1] - first
 
@@ -361,7 +419,7 @@ class _Enumeration:
         incoming = ((1 << columns) - 1) << outgoing.bit_length()
         codes = np.arange(1 + (incoming | outgoing), dtype=np.uint16)
         live = (codes & incoming > 0) & ((codes & outgoing > 0) | (outgoing == 0))
-        covered = outgoing if layer == 1 else incoming | outgoing
+        covered = outgoing if layer == 1 and self.widths is None else incoming | outgoing
         most = self.weights - self.before(layer, columns) - self.after(layer, width)
         return _row_multisets(codes[live], width, covered, most)
 
