@@ -24,7 +24,8 @@ AFTER_PRUNING = {
 def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
     tables = {path.stem: pd.read_csv(path) for path in finished.folder.glob("results/tables/*.csv")}
     assert len(tables) == 17
-    assert all(len(table) for table in tables.values())
+    # Nothing so small solves the task: of no accuracy is a network known.
+    assert {name for name, table in tables.items() if table.empty} == {"known"}
     figures = list(finished.folder.glob("results/figures/*.svg"))
     assert len(figures) == 14
     assert (finished.folder / "report.html").stat().st_size > 100_000
@@ -124,8 +125,7 @@ def test_larger_blocks_rerun_one_search(finished: Workflow) -> None:
 
 
 def test_a_study_without_blocks_has_no_table_of_them(finished: Workflow) -> None:
-    planned = finished.planned("blocks: {first_phase: null, second_phase: null}")
-    assert planned == {"all": 1}
+    assert finished.planned("blocks: {first_phase: null, second_phase: null}") == {}
 
 
 def test_a_removed_method_disappears(finished: Workflow) -> None:
