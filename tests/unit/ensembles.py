@@ -38,7 +38,9 @@ def state(
 
 def take(state: State, index: list[int]) -> State:
     """A copy of some members."""
-    columns = {name: value[index] for name, value in vars(state).items() if name != "network"}
+    columns = {
+        name: value[index] for name, value in vars(state).items() if isinstance(value, Tensor)
+    }
     return State(state.network, **columns)
 
 
