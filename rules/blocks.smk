@@ -35,7 +35,11 @@ rule search_blocks:
             "second_layer_masks",
             "accuracy",
         ),
-        classes=lambda w: "--classes" if study.blocks[w.study].classes else "",
+        masks=lambda w: " ".join(
+            f"--{name}"
+            for name in ("classes", "labelled")
+            if getattr(study.blocks[w.study], name)
+        ),
         initial=lambda w: study.blocks[w.study].initial,
         frontier=lambda w, input: (
             f"--frontier {input.frontier}" if input.frontier else ""
@@ -53,6 +57,6 @@ rule search_blocks:
         "search as published: {wildcards.study}, shard {wildcards.shard}"
     shell:
         "python {input.script} --data {input.data} {params.blocks} "
-        "{params.classes} --initial {params.initial:q} {params.frontier} {params.runs} "
+        "{params.masks} --initial {params.initial:q} {params.frontier} {params.runs} "
         "--shard $((10#{wildcards.shard})) --shards $((10#{wildcards.shards})) "
         "--device {resources.device} --output {output} > {log} 2>&1"

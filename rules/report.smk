@@ -22,6 +22,12 @@ TABLES = {
         ["results/search/frontier.h5", *SPIRAL_RUNS],
     ),
     "frontier": (SPIRAL, "The search, by weights", ["results/search/frontier.h5"]),
+    "bracket": (
+        SPIRAL,
+        "How many weights each accuracy takes",
+        ["results/search/frontier.h5", "results/search/beam.h5", *SPIRAL_RUNS],
+    ),
+    "from_above": (SPIRAL, "The search from above", ["results/search/beam.h5"]),
     "certificate": (SPIRAL, "The certificate", ["results/search/frontier.h5"]),
     "known": (SPIRAL, "The sparsest networks known", ["results/search/frontier.h5"]),
     "exclusion": (SPIRAL, "What the search excludes", ["results/search/frontier.h5"]),
@@ -50,7 +56,7 @@ FIGURES = {
     "frontier": (
         SPIRAL,
         "How sparse can it be?",
-        ["tables/frontier.csv", "tables/methods.csv"],
+        ["tables/frontier.csv", "tables/from_above.csv", "tables/methods.csv"],
     ),
     "gap": (
         SPIRAL,

@@ -69,3 +69,36 @@ rule search_frontier:
         "gather the search"
     shell:
         "python {input.script} {input.shards} --output {output} > {log} 2>&1"
+
+
+rule beam_spiral:
+    input:
+        script="steps/beam_spiral.py",
+        library=sources("beam_spiral.py"),
+        data="results/data/spiral.h5",
+        networks=["results/search/frontier.h5", *PRUNED_RUNS],
+    output:
+        "results/search/beam.h5",
+    log:
+        "logs/beam_spiral.log",
+    benchmark:
+        "benchmarks/beam_spiral.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        device=study.device,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        least=study.beam.weights[0],
+        most=study.beam.weights[1],
+        beam=flags(study.beam, "width", "starts", "learning_rate", "schedule", "epochs"),
+        common=flags(study.runs, "protocol", "batch_size"),
+        polish="--polish" if study.beam.polish else "",
+    message:
+        "search from above"
+    shell:
+        "python {input.script} {input.networks} --data {input.data} "
+        "--least-weights {params.least} --most-weights {params.most} {params.beam} "
+        "{params.common} {params.polish} --device {resources.device} --output {output} "
+        "> {log} 2>&1"

@@ -9,21 +9,35 @@ import numpy as np
 import pandas as pd
 
 from sparselimit import cli, spiral, store
+from sparselimit.errors import InputError
 from sparselimit.pruning.problem import PROTOCOLS
 from sparselimit.search import sparsest
 from sparselimit.search.block_runs import train_blocks
 from sparselimit.search.blocks import Blocks
+from sparselimit.search.labelled import Labelled
 
 
-def main(arguments: Namespace) -> None:
-    blocks = Blocks(
-        tuple(arguments.widths) if arguments.widths else None,
+def blocks(arguments: Namespace) -> Blocks | Labelled:
+    """The networks that the arguments describe."""
+    widths = tuple(arguments.widths) if arguments.widths else None
+    if arguments.labelled:
+        if arguments.initial == "random":
+            raise InputError(
+                "--labelled: neurons are told apart by one given network; say --initial searched "
+                "or a state dict"
+            )
+        return Labelled(widths or ())
+    return Blocks(
+        widths,
         arguments.most_parameters,
         arguments.most_weights,
         arguments.second_layer_masks,
         arguments.classes,
     )
-    networks = blocks.shard(arguments.shard, arguments.shards)
+
+
+def main(arguments: Namespace) -> None:
+    networks = blocks(arguments).shard(arguments.shard, arguments.shards)
     runs, best = train_blocks(
         networks,
         spiral.Grid.of(arguments, []),
@@ -64,6 +78,11 @@ if __name__ == "__main__":
         "--classes",
         action="store_true",
         help="try all networks of the block, each once, instead of the published list of masks",
+    )
+    parser.add_argument(
+        "--labelled",
+        action="store_true",
+        help="try all masks of the block, permuted ones as well: of use in a given initial network",
     )
     parser.add_argument("--shard", type=int, default=0, help="which shard, from 0")
     parser.add_argument("--shards", type=cli.positive, default=1, help="of how many")

@@ -42,9 +42,7 @@ def main(arguments: Namespace) -> None:
 
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "--widths", type=cli.positive, nargs="*", default=[], help="w of 2-w-w-w-1"
-    )
+    parser.add_argument("--widths", type=cli.positive, nargs="*", default=[], help="w of 2-w-w-w-1")
     parser.add_argument(
         "--counts", type=cli.positive, nargs="*", default=[], help="weights, of the nearest shape"
     )

@@ -20,6 +20,9 @@ def main(arguments: Namespace) -> None:
     frontier = store.read(arguments.frontier, "frontier")
     points = spiral.read_points(arguments.data)
     lines, failures = verification.verify(frontier, points)
+    if arguments.beam:
+        from_above = verification.verify_beam(store.read(arguments.beam, "beam"), points)
+        lines, failures = lines + from_above[0], failures + from_above[1]
     if arguments.rerun:
         claim = verification.choose(frontier, *arguments.rerun)
         settings = verification.settings(frontier)
@@ -38,6 +41,7 @@ def main(arguments: Namespace) -> None:
 if __name__ == "__main__":
     parser = cli.Parser(__doc__, prints=True)
     parser.add_argument("frontier", type=Path, help="the search as it was gathered (HDF5)")
+    parser.add_argument("--beam", type=Path, help="the search from above (HDF5), to check as well")
     parser.add_argument("--data", type=Path, help="the spiral's points (HDF5); else made anew")
     parser.add_argument(
         "--rerun", type=int, nargs="+", metavar=("WEIGHTS", "NETWORK"),

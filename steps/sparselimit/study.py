@@ -31,10 +31,11 @@ from sparselimit.networks import architectures
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import registry
 from sparselimit.search.blocks import Blocks
+from sparselimit.search.labelled import Labelled
 
 MAX_SEARCH_WEIGHTS = 20
 # Names of what is no pruning method, in tables and figures.
-RESERVED = ("dense", "search")
+RESERVED = ("dense", "search", "beam")
 
 
 def _distinct(values: list) -> list:
@@ -226,6 +227,28 @@ class Search(Model):
         return self
 
 
+class Beam(Model):
+    """Search from above: pruned networks lose one weight after the other."""
+
+    weights: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        description="numbers of weights to end and to begin with"
+    )
+    width: Positive = Field(description="networks of each number of weights that are gone on from")
+    starts: Annotated[int, Field(ge=0)] = Field(
+        description="fresh initialisations of each network, beside the values it inherits"
+    )
+    learning_rate: PositiveFloat
+    schedule: Schedule
+    epochs: Positive = Field(description="after each removal")
+    polish: bool = Field(description="minimise the loss of the best networks by L-BFGS")
+
+    @model_validator(mode="after")
+    def _range(self) -> "Beam":
+        if self.weights[0] > self.weights[1]:
+            raise ValueError(f"weights: {self.weights} must ascend")
+        return self
+
+
 class BlockSearch(SpiralStudy):
     """The published search: dense blocks of a 16-wide network, or all masks of one block."""
 
@@ -246,11 +269,18 @@ class BlockSearch(SpiralStudy):
         description="true: all networks of the block, each in one order of its hidden neurons; "
         "false: the published list of masks, in which permuted copies of a network come up again",
     )
+    labelled: bool = Field(
+        False,
+        description="true: all masks of the block, permuted ones as well, which in a given initial "
+        "network are different experiments",
+    )
     runs_per_job: Positive = Field(description="networks are dealt out to jobs of about this size")
 
     @cached_property
-    def blocks(self) -> Blocks:
+    def blocks(self) -> Blocks | Labelled:
         """The networks that are tried."""
+        if self.labelled:
+            return Labelled(tuple(self.widths or ()))
         return Blocks(
             None if self.widths is None else tuple(self.widths),
             self.most_parameters,
@@ -265,6 +295,12 @@ class BlockSearch(SpiralStudy):
             raise ValueError(
                 "classes: permuted masks of a given initial network are different experiments; "
                 "use initial: random, or the published list"
+            )
+        bounds = (self.classes, self.most_parameters, self.most_weights, self.second_layer_masks)
+        if self.labelled and (self.initial == "random" or any(bounds)):
+            raise ValueError(
+                "labelled: it tries all masks of one block in one given initial network (use "
+                "initial: searched or a file, and no bounds)"
             )
         try:
             _ = self.blocks
@@ -415,6 +451,7 @@ class Study(Model):
     train: Train
     prune: Prune
     search: Search
+    beam: Beam
     blocks: Annotated[dict[Name, BlockSearch], BeforeValidator(_without_none)] = Field(
         description="searches as published, by name"
     )

@@ -114,6 +114,42 @@ def certificate(files: Sequence[Stored]) -> pd.DataFrame:
     return _only(files).table("accuracies")
 
 
+def from_above(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `beam`: the best network of each number of weights that removals from above lead to."""
+    return _only(files).table("by_weights")
+
+
+def bracket(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `frontier` and `beam` and `spiral-runs`: how many weights each accuracy takes.
+
+    `at_most` weights suffice, by a network that is stored, found by `source`: the search, the beam
+    or a method. Of networks with fewer weights than `searched_below` all were searched and none
+    reached the accuracy; success rates above `excluded_rate` are excluded there at 95%.
+    """
+    search, beam = _only(_of_kind(files, "frontier")), _only(_of_kind(files, "beam"))
+    found = [
+        search.table("by_weights").assign(source="search"),
+        beam.table("by_weights").assign(source="beam"),
+        *(
+            file.table("runs").rename(columns={"method": "source"})
+            for file in _of_kind(files, "spiral-runs")
+        ),
+    ]
+    reached = pd.concat([rows[["source", "weights", "accuracy"]] for rows in found])
+    best = search.table("by_weights").sort_values("weights")
+    exclusion = search.table("exclusion")
+    rows = []
+    for accuracy in ACCURACIES:
+        enough = reached[reached.accuracy >= accuracy].sort_values("weights", kind="stable")
+        at_most, source = enough[["weights", "source"]].iloc[0] if len(enough) else (None, "")
+        by_search = best.weights[best.accuracy >= accuracy]
+        below = by_search.min() if len(by_search) else best.weights.max() + 1
+        failed = exclusion[(exclusion.accuracy == accuracy) & (exclusion.weights < below)]
+        rows.append((accuracy, at_most, source, below, failed.excluded_rate.max()))
+    columns = ["accuracy", "at_most", "source", "searched_below", "excluded_rate"]
+    return pd.DataFrame(rows, columns=columns).astype({"at_most": "Int64"})
+
+
 def known(files: Sequence[Stored]) -> pd.DataFrame:
     """From `frontier`: the sparsest networks of each accuracy, and how often training succeeds."""
     return _only(files).table("known")
@@ -248,6 +284,8 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         connectivity,
         equal_budget,
         frontier,
+        from_above,
+        bracket,
         certificate,
         known,
         exclusion,

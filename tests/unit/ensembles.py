@@ -1,5 +1,7 @@
 """Small ensembles for tests of the backends, and what they are trained on."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -38,7 +40,7 @@ def state(
 
 def take(state: State, index: list[int]) -> State:
     """A copy of some members."""
-    columns = {
+    columns: dict[str, Any] = {
         name: value[index] for name, value in vars(state).items() if isinstance(value, Tensor)
     }
     return State(state.network, **columns)

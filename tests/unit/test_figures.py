@@ -96,6 +96,9 @@ def search_tables(weights: range) -> Given:
     return {
         "frontier": frontier,
         "search_runs": pd.DataFrame({"weights": k, **quantiles}),
+        "from_above": pd.DataFrame(
+            {"weights": k + len(k), "runs": 900, "accuracy": 1 - 0.2 * np.exp(-(k - 4) / 4)}
+        ),
         **certificate_tables(weights),
     }
 
@@ -517,7 +520,8 @@ def test_frontier_shows_search_methods_and_dense_networks() -> None:
     (axes,) = figure("frontier").axes
     lines = {label.split(",")[0]: xy for label, xy in curves(axes).items() if "n = " in label}
     # Neither variants nor controls.
-    assert list(lines) == ["exhaustive search", "dense networks", "IMP", "IMP-LTH", "SNIP"]
+    searches = ["exhaustive search", "search from above"]
+    assert list(lines) == [*searches, "dense networks", "IMP", "IMP-LTH", "SNIP"]
     truth = drawn["frontier"]
     np.testing.assert_allclose(
         lines["exhaustive search"], np.stack([truth.weights, 100 * truth.accuracy], axis=1)
@@ -528,17 +532,19 @@ def test_frontier_shows_search_methods_and_dense_networks() -> None:
     assert guides <= set(axes.get_yticks())
     labels = [text.get_text() for text in figure("frontier").legends[0].get_texts()]
     assert labels[0] == "exhaustive search, n = 32–2,048"
-    assert labels[2] == "IMP, n = 24"
+    assert labels[1] == "search from above, n = 900"
+    assert labels[3] == "IMP, n = 24"
 
 
-@pytest.mark.parametrize("empty", ["frontier", "methods"])
+@pytest.mark.parametrize("empty", ["frontier", "from_above", "methods"])
 def test_frontier_draws_what_there_is(empty: str) -> None:
     parts = given("frontier", "default")
     parts[empty] = parts[empty].iloc[:0].astype(object)  # as a CSV file without rows is read
     (axes,) = draw("frontier", **parts).axes
     shown = {label.split(",")[0] for label in curves(axes) if "n = " in label}
-    assert ("exhaustive search" in shown) == (empty == "methods")
-    assert ("IMP" in shown) == ("dense networks" in shown) == (empty == "frontier")
+    assert ("exhaustive search" in shown) == (empty != "frontier")
+    assert ("search from above" in shown) == (empty != "from_above")
+    assert ("IMP" in shown) == ("dense networks" in shown) == (empty != "methods")
 
 
 def test_a_figure_without_rows_says_so() -> None:

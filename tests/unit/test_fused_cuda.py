@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,7 +117,9 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 def _on(device: str, state: State) -> State:
-    columns = {name: value.to(device) for name, value in vars(state).items() if name != "network"}
+    columns: dict[str, Any] = {
+        name: value.to(device) for name, value in vars(state).items() if isinstance(value, Tensor)
+    }
     return replace(state, **columns)
 
 

@@ -274,11 +274,11 @@ def test_the_paper_study_is_trained_as_published() -> None:
 def test_runs_of_a_study_are_counted() -> None:
     whole = study.read(config())
     one = whole.prune.studies["overparameterisation"]
-    settings = 2 * 1 * 8  # learning rates, schedules, seeds
-    # Width 3 has 27 weights and is not pruned to 32; with the controls, twice as many.
-    assert one.count(whole.runs) == 2 * (4 + 5 + 5) * settings
+    # Width 3 has 27 weights and is not pruned to 32; with the controls, twice as many. There are
+    # two learning rates, one schedule, and the study's own number of seeds.
+    assert one.count(whole.runs) == 2 * (4 + 5 + 5) * 2 * 1 * 4
     assert one.model_copy(update={"seeds": 3}).count(whole.runs) == 2 * 14 * 6
-    assert whole.prune.studies["optimal_start"].count(whole.runs) == 2 * 7 * settings
+    assert whole.prune.studies["optimal_start"].count(whole.runs) == 7 * 2 * 1 * 8
 
 
 def test_a_search_of_blocks_is_cut_into_jobs_that_have_networks() -> None:
@@ -379,12 +379,22 @@ def test_what_is_wrong_is_told_in_one_line(path: Keys, value: object, words: lis
         study.read(changed(path, value))
 
 
+def test_all_labelled_masks_want_a_given_initial_network() -> None:
+    entry = config()["blocks"]["second_phase"] | {"labelled": True, "accuracy": 0.9}
+    with refused("config: blocks.second_phase: labelled: ", "initial: searched or a file"):
+        study.read(changed(("blocks", "second_phase"), entry))
+    given = entry | {"initial": "searched"}
+    found = study.read(changed(("blocks", "second_phase"), given)).blocks["second_phase"]
+    assert found.blocks.count == 4375
+    with refused("labelled: ", "no bounds"):
+        study.read(changed(("blocks", "second_phase"), given | {"most_weights": 8}))
+
+
 def test_one_order_of_each_network_is_not_enough_for_given_initial_values() -> None:
     entry = config()["blocks"]["second_phase"] | {"classes": True}
     assert study.read(changed(("blocks", "second_phase"), entry)).blocks["second_phase"].classes
     with refused("config: blocks.second_phase: classes: ", "different experiments"):
         study.read(changed(("blocks", "second_phase"), entry | {"initial": "net.pt"}))
-
 
 
 @pytest.mark.parametrize("whole", [None, [], "runs"])

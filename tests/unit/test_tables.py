@@ -316,12 +316,37 @@ def test_tables_of_a_single_file(name: str, kind: str, part: str) -> None:
             tables.TABLES[name](wrong)
 
 
+def test_bracket() -> None:
+    """Enough weights by whatever found a network; too few where all failed."""
+    by_search = pd.DataFrame({"weights": [8, 9, 10], "accuracy": [0.6, 0.85, 0.82]})
+    exclusion = pd.DataFrame(
+        [(k, level, 0.01 * k) for k in (8, 9, 10) for level in ACCURACIES],
+        columns=["weights", "accuracy", "excluded_rate"],
+    )
+    search = stored("frontier", "f.h5", {"by_weights": by_search, "exclusion": exclusion})
+    removed = pd.DataFrame({"weights": [12, 14], "accuracy": [0.91, 0.96]})
+    beam = stored("beam", "b.h5", {"by_weights": removed})
+    pruned = runs_file("imp", 3, [{"accuracy": 0.97, "weights": 20}, {"weights": 10}])
+    table = tables.bracket([search, beam, pruned]).set_index("accuracy")
+    assert table.at_most.fillna(0).tolist() == [9, 12, 14, 0, 0]
+    assert table.source.tolist() == ["search", "beam", "beam", "", ""]
+    assert table.searched_below.tolist() == [9, 11, 11, 11, 11]
+    assert table.excluded_rate.tolist() == pytest.approx([0.08, 0.1, 0.1, 0.1, 0.1])
+
+
 OF_FRONTIER = ("certificate", "known", "exclusion", "power")
 
 
 def test_files_that_a_table_is_not_made_from_are_refused() -> None:
     frontier, runs = frontier_file({4: 0.5}), runs_file("imp", 3, [{}])
-    for name in set(tables.TABLES) - {"frontier", "thresholds", "equal_budget", *OF_FRONTIER}:
+    for name in set(tables.TABLES) - {
+        "frontier",
+        "thresholds",
+        "equal_budget",
+        "from_above",
+        "bracket",
+        *OF_FRONTIER,
+    }:
         with refused("frontier.h5", "'frontier'", "has no"):
             tables.TABLES[name]([frontier])
     for name in ("frontier", *OF_FRONTIER):
@@ -329,6 +354,8 @@ def test_files_that_a_table_is_not_made_from_are_refused() -> None:
             tables.TABLES[name]([runs])
     with refused("0 files given where one is needed"):
         tables.thresholds([runs])
+    with refused("imp.h5", "has no table by_weights"):
+        tables.from_above([runs])
     with refused("no file of kind 'spiral-runs' is given"):
         tables.equal_budget([frontier])
 

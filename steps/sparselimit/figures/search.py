@@ -41,14 +41,15 @@ _QUANTILES = {
 
 
 @styled
-def frontier(*, frontier: pd.DataFrame, methods: pd.DataFrame) -> Figure:
-    """Best accuracy against the number of weights: search, pruning methods, dense networks.
+def frontier(*, frontier: pd.DataFrame, from_above: pd.DataFrame, methods: pd.DataFrame) -> Figure:
+    """Best accuracy against the number of weights: searches, pruning methods, dense networks.
 
     A method's line is its best run at each target, over all studies and networks.
     """
     named = methods[methods.method.isin({"dense", *pruned(methods).method} - {MAGNITUDE})]
     curves = {str(name): best_of_all(rows) for name, rows in named.groupby("method")}
     curves["search"] = frontier.rename(columns={"accuracy": "best"})
+    curves["beam"] = from_above.rename(columns={"accuracy": "best"})
     curves = {name: points for name, points in curves.items() if not points.empty}
     if not curves:
         return placeholder("no network was searched, pruned or trained on the spiral")
@@ -57,7 +58,7 @@ def frontier(*, frontier: pd.DataFrame, methods: pd.DataFrame) -> Figure:
     for name, style in series(curves).items():
         points = curves[name]
         label = f"{style.label}, {count_range(points.runs)}"
-        above = 3 if name == "search" else 2
+        above = 3 if name in ("search", "beam") else 2
         axes.plot(points.weights, 100 * points.best, label=label, zorder=above, **style.line)
     shown = pd.concat(curves)
     log_weights_axis(axes, shown.weights.to_numpy())

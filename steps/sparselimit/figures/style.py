@@ -96,6 +96,7 @@ class Series:
 SEARCH = Series("exhaustive search", BLACK, "o")
 _FIXED = {
     "search": SEARCH,
+    "beam": Series("search from above", BLACK, "o", "--", filled=False),
     "dense": Series("dense networks", GREY, "s"),
 }
 # The methods of the Cubist Spiral study; another one is called as its file.

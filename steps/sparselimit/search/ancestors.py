@@ -12,13 +12,13 @@ from sparselimit.search.beam import Network
 from sparselimit.sparsity.reduction import reduced
 from sparselimit.store import Stored
 
-KINDS = ("spiral-runs", "frontier", "beam")
+FILE_KINDS = ("spiral-runs", "frontier", "beam")
 
 
 def best_networks(
     files: Iterable[Stored], least_weights: int, most_weights: int, width: int
 ) -> tuple[pd.DataFrame, list[Network]]:
-    """The best `width` networks of each number of effective weights, from files of these KINDS.
+    """The best `width` networks of each number of effective weights, from files of the FILE_KINDS.
 
     Returns the table of them (file, row of its table, weights, accuracy), most weights first, and
     the networks, whose `ancestor` is their row in it.
@@ -33,7 +33,8 @@ def best_networks(
     table = pd.concat(tables, ignore_index=True)
     fits = table.weights.between(least_weights, most_weights)
     if not fits.any():
-        has = f"they have {table.weights.min()} to {table.weights.max()}" if len(table) else "none"
+        least, most = table.weights.min(), table.weights.max()
+        has = f"they have {least} to {most}" if len(table) else "all runs diverged"
         raise InputError(
             f"no network of {least_weights} to {most_weights} effective weights in the files "
             f"({has}): give other files or bounds"

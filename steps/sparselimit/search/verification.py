@@ -83,6 +83,18 @@ def accuracy(network: MLP, parameters: np.ndarray, points: Points) -> float:
 
 def problem(claim: Claim, points: Points, protocol: str) -> str | None:
     """What is wrong with a claim, in words, or None."""
+    wrong = _wrong_network(claim, points)
+    if wrong:
+        return wrong
+    start = int(claim.row["start"])
+    drawn = initial_values(claim.shape, claim.mask, range(start, start + 1), protocol)[0]
+    if not np.array_equal(drawn.astype(np.float32), claim.initial):
+        return "its initial values are not those of its start"
+    return None
+
+
+def _wrong_network(claim: Claim, points: Points) -> str | None:
+    """What is wrong with the stored network itself."""
     if claim.mask.sum() != claim.row["weights"]:
         return f"its mask keeps {claim.mask.sum()} weights"
     outside = claim.parameters[: claim.shape.n_weights][~claim.mask]
@@ -91,11 +103,20 @@ def problem(claim: Claim, points: Points, protocol: str) -> str | None:
     found = accuracy(claim.shape, claim.parameters, points)
     if found < claim.least or abs(found - claim.stated) > 0.5 / len(points.y):
         return f"its accuracy is {found:.6f}, not {claim.stated:.6f}"
-    start = int(claim.row["start"])
-    drawn = initial_values(claim.shape, claim.mask, range(start, start + 1), protocol)[0]
-    if not np.array_equal(drawn.astype(np.float32), claim.initial):
-        return "its initial values are not those of its start"
     return None
+
+
+def verify_beam(beam: Stored, points: Points) -> tuple[list[str], int]:
+    """Check the networks found from above: a line for each, and how many are not as stated."""
+    table = beam.table("by_weights")
+    lines, failures = [], 0
+    for claim in _claims(beam, table.assign(reached=table.accuracy, network=-1), ""):
+        wrong = _wrong_network(claim, points)
+        sizes = "-".join(map(str, claim.shape.sizes))
+        said = wrong or f"accuracy {claim.stated:.6f} holds"
+        lines.append(f"{claim.row['weights']} weights: {sizes}, from above: {said}")
+        failures += wrong is not None
+    return lines, failures
 
 
 def verify(frontier: Stored, points: Points) -> tuple[list[str], int]:
