@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,31 +11,64 @@ from sparselimit import cli
 from sparselimit.curvature.lanczos import lanczos, rademacher
 from sparselimit.curvature.products import Objective
 from sparselimit.curvature.quadrature import Tridiagonal
+from sparselimit.curvature.rows import row_statistics
 from sparselimit.limits.bounds import magnitude_offset
 from sparselimit.networks import classifier
+from sparselimit.networks.network import prunable
 from sparselimit.seeds import generator
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def main(arguments: Namespace) -> None:
-    module, data = classifier.read_trained(arguments.network, arguments.data, arguments.device)
-    module.double()
-    x, y = classifier.sample(data, arguments.split, arguments.device)
-    objective = Objective(module, cross_entropy, x.double(), y)
-    product = getattr(objective, f"{arguments.operator}_product")
-    signs = rademacher(
-        objective.dimension,
-        [generator("probe", arguments.seed, i) for i in range(arguments.probes)],
+    module, data = classifier.read_trained(
+        arguments.network, arguments.data, arguments.device, arguments.code
     )
-    probes = lanczos(product, signs.to(arguments.device), arguments.steps)
-    removed, starts = offsets(objective, classifier.prunable(module), arguments.offsets)
-    along = lanczos(product, starts, arguments.steps) if len(removed) else []
+    module.to(DTYPES[arguments.precision])
+    x, y = classifier.sample(data, arguments.split, arguments.device)
+    objective = Objective(module, cross_entropy, x, y)
+    memory, kept = budget(arguments), cli.checkpoint(arguments)
+    product = objective.product(arguments.operator, memory=memory // 2)
+    identity = [arguments.operator, objective.parameters, x, y]
+
+    def runs(start: torch.Tensor, part: str) -> list[Tridiagonal]:
+        return lanczos(
+            product,
+            start,
+            arguments.steps,
+            memory=memory,
+            checkpoint=kept.with_name(f"{kept.name}-{part}"),
+            identity=identity,
+            label=part,
+        )
+
+    def generators(n: int) -> list[np.random.Generator]:
+        return [generator("probe", arguments.seed, i) for i in range(n)]
+
+    signs = rademacher(
+        objective.dimension, generators(arguments.probes), objective.parameters.dtype
+    )
+    probes = runs(signs.to(arguments.device), "probes")
+    removed, starts = offsets(objective, prunable(module), arguments.offsets)
+    along = runs(starts, "offsets") if len(removed) else []
+    rows = row_statistics(
+        product,
+        objective.parameters,
+        generators(arguments.row_probes),
+        checkpoint=kept.with_name(f"{kept.name}-rows"),
+        identity=identity,
+    )
 
     fit_x, fit_y = classifier.sample(data, "fit", arguments.device)
-    fit = Objective(module, cross_entropy, fit_x.double(), fit_y, arguments.batch_size)
+    fit = Objective(module, cross_entropy, fit_x, fit_y, arguments.batch_size)
     content = {
         **stacked("", probes),
         **stacked("offset_", along),
         "offset_removed": removed,
+        "diagonal": rows.diagonal.astype(np.float32),
+        "row_norm": rows.norms.astype(np.float32),
+        "trace": np.array(rows.trace),
+        "trace_error": np.array(rows.trace_error),
         "gradient_norm": np.array(float(objective.gradient().norm())),
         "loss": np.array(objective.value()),
         "batch_losses": fit.batch_losses(),
@@ -44,16 +76,22 @@ def main(arguments: Namespace) -> None:
     cli.write(arguments, "spectrum", content)
 
 
-def offsets(
-    objective: Objective, prunable: torch.Tensor, n: int
-) -> tuple[np.ndarray, torch.Tensor]:
+def budget(arguments: Namespace) -> int:
+    """Bytes for the Lanczos basis: half of the memory, so that the network has the rest."""
+    if arguments.device == "cuda":
+        return torch.cuda.mem_get_info()[0] // 2
+    return arguments.memory * 10**6 // 2
+
+
+def offsets(objective: Objective, weights: torch.Tensor, n: int) -> tuple[np.ndarray, torch.Tensor]:
     """What removing the smallest weights takes away, at n counts of them, as start vectors."""
     parameters = objective.parameters.cpu().numpy()
-    counts = np.unique(np.linspace(0, int(prunable.sum()), n + 1).round().astype(int))
-    vectors = {m: magnitude_offset(parameters, prunable.numpy(), m) for m in counts.tolist()}
-    removed = np.array([m for m, vector in vectors.items() if vector.any()], dtype=np.int64)
-    starts = np.array([vectors[m] for m in removed.tolist()])
-    return removed, torch.as_tensor(starts, device=objective.parameters.device)
+    counts = np.unique(np.linspace(0, int(weights.sum()), n + 1).round().astype(int))
+    starts = objective.parameters.new_zeros(len(counts), objective.dimension)
+    for start, m in zip(starts, counts.tolist(), strict=True):
+        start.copy_(torch.from_numpy(magnitude_offset(parameters, weights.numpy(), m)))
+    moved = starts.any(dim=1)
+    return counts[moved.cpu().numpy()], starts[moved]
 
 
 def stacked(prefix: str, runs: Sequence[Tridiagonal]) -> dict[str, np.ndarray]:
@@ -69,8 +107,7 @@ def stacked(prefix: str, runs: Sequence[Tridiagonal]) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     parser = cli.Parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="data set (HDF5)")
-    parser.add_argument("--network", type=Path, required=True, help="trained network (HDF5)")
+    classifier.add_arguments(parser)
     parser.add_argument("--operator", choices=("hessian", "ggn"), default="hessian")
     parser.add_argument(
         "--split", choices=("fit", "calibration"), default="fit", help="images of the objective"
@@ -83,7 +120,22 @@ if __name__ == "__main__":
         default=0,
         help="pruned points whose direction is followed too, equally spaced in weights removed",
     )
+    parser.add_argument(
+        "--row-probes",
+        type=cli.positive,
+        default=64,
+        help="products for diagonal, row norms and trace; all exact if no fewer than parameters",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the probes")
+    parser.add_argument(
+        "--precision", choices=DTYPES, default="float64", help="of products and Lanczos vectors"
+    )
+    parser.add_argument(
+        "--memory",
+        type=cli.positive,
+        default=8000,
+        help="MB to work in; Lanczos vectors that do not fit go to files (a GPU is used whole)",
+    )
     parser.add_argument(
         "--batch-size", type=cli.positive, default=128, help="of the per-batch losses kept beside"
     )

@@ -236,9 +236,10 @@ KINDS: dict[str, Kind] = {
     ),
     # Lanczos runs on its curvature: Jacobi matrices, of which `steps` rows count. Those of random
     # probes give the spectrum; those from pruned points (`offset_`, after removing so many weights)
-    # how the spectrum looks along the way to them.
+    # how the spectrum looks along the way to them. The matrix's diagonal, Euclidean row norms and
+    # trace are estimates from random probes; the trace's standard error is 0 if they are exact.
     "spectrum": Kind(
-        1,
+        2,
         {
             "alpha": Array("f", ("probes", "steps")),
             "beta": Array("f", ("probes", "steps")),
@@ -247,6 +248,10 @@ KINDS: dict[str, Kind] = {
             "offset_beta": Array("f", ("offsets", "offset_steps")),
             "offset_steps": Array("i", ("offsets",)),
             "offset_removed": Array("i", ("offsets",)),
+            "diagonal": Array("f", ("parameters",)),
+            "row_norm": Array("f", ("parameters",)),
+            "trace": Array("f", ()),
+            "trace_error": Array("f", (), finite=False),
             "gradient_norm": Array("f", ()),
             "loss": Array("f", ()),
             "batch_losses": Array("f", ("batches",)),

@@ -1,6 +1,9 @@
 """Lanczos iteration and spectral quadrature against dense eigendecompositions and moments."""
 
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sparselimit.curvature import lanczos as iteration
 from sparselimit.curvature.lanczos import lanczos, rademacher
 from sparselimit.curvature.quadrature import (
     Bracket,
@@ -16,8 +20,9 @@ from sparselimit.curvature.quadrature import (
     Tridiagonal,
     density,
     flatness,
-    probe_average,
 )
+from sparselimit.ensemble.checkpoint import Stopped
+from tests.unit.refusals import refused
 
 
 def rotated(eigenvalues: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -122,21 +127,14 @@ def test_probes_are_signs_that_depend_on_their_generator_alone() -> None:
     assert set(many.flatten().tolist()) == {-1, 1}
 
 
-def test_probe_average_is_unbiased_within_its_standard_error() -> None:
-    matrix = rotated(np.random.default_rng(3).standard_normal(60))
-    probes = [run.gauss() for run in lanczos(product(matrix), signs(60, 30), steps=60)]
-    for function, exact in (
-        (lambda t: t, np.trace(matrix) / 60),
-        (np.square, np.sum(matrix**2) / 60),
-        (
-            lambda t: 0.1 / (np.abs(t) + 0.1),
-            (0.1 / (np.abs(np.linalg.eigvalsh(matrix)) + 0.1)).mean(),
-        ),
-    ):
-        mean, error = probe_average(probes, function)
-        assert 0 < error < 0.1 * abs(exact) + 0.05
-        assert abs(mean - exact) < 4 * error
-    assert np.isnan(probe_average(probes[:1], np.square)[1])
+def test_single_precision_states_its_rounding_as_resolution() -> None:
+    """A matrix of rank 20: its zeros come out as large as rounding makes them."""
+    eigenvalues = np.append(np.zeros(80), np.logspace(-1, 2, 20))
+    matrix, start = rotated(eigenvalues), signs(100, 2)
+    single = Bracket.psd(lanczos(product(matrix, torch.float32), start.float(), steps=60))
+    double = Bracket.psd(lanczos(product(matrix), start, steps=60))
+    assert 1e-7 < single.resolution < 1e-3
+    assert double.resolution < 1e-12
 
 
 def test_rules_for_negative_nodes() -> None:
@@ -176,6 +174,100 @@ def test_density_shows_each_cluster_with_its_weight() -> None:
     assert grid[values.argmax()] == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_memory_changes_no_result(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows at once, two at a time, one at a time, one in a file; basis in one block or many."""
+    diagonal = torch.linspace(0, 3, 90, dtype=dtype)
+    start, called = signs(90, 5).to(dtype), []
+
+    def multiply(vectors: Tensor) -> Tensor:
+        called.append(len(vectors))
+        return vectors * diagonal
+
+    each = 30 * 90 * start.element_size()
+    runs = {memory: lanczos(multiply, start, 30, memory=memory) for memory in (5 * each, 2 * each)}
+    assert called == [5] * 30 + [2] * 60 + [1] * 30
+    called.clear()
+    runs |= {memory: lanczos(multiply, start, 30, memory=memory) for memory in (each, 1)}
+    assert called == [1] * 300
+    for others in runs.values():
+        for run, other in zip(runs[5 * each], others, strict=True):
+            np.testing.assert_array_equal(run.alpha, other.alpha)
+            np.testing.assert_array_equal(run.beta, other.beta)
+    monkeypatch.setitem(iteration._BLOCK, "cpu", 7)
+    for run, other in zip(runs[1], lanczos(multiply, start, 30), strict=True):
+        np.testing.assert_allclose(run.alpha, other.alpha, rtol=1e-9)
+
+
+class Multiply:
+    """Products with a diagonal matrix, of which one is disturbed."""
+
+    def __init__(self, disturb_at: int, disturb: Callable[[], object]) -> None:
+        self.calls, self.disturb_at, self.disturb = 0, disturb_at, disturb
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.disturb_at:
+            self.disturb()
+        return vectors * torch.linspace(-1, 2, 40, dtype=vectors.dtype)
+
+
+def crash() -> None:
+    raise MemoryError
+
+
+def nothing() -> None:
+    pass
+
+
+STEPS, EACH = 12, 12 * 40 * 8  # steps of the runs that are disturbed, bytes of the basis of each
+
+
+@pytest.mark.parametrize(
+    ("memory", "disturb_at"), [(3 * EACH, 2), (3 * EACH, 7), (EACH, 2), (EACH, 12), (1, 7), (1, 24)]
+)
+def test_a_run_that_was_disturbed_goes_on_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, disturb_at: int
+) -> None:
+    """Asked to stop, or crashed with a checkpoint at each step; three rows at once, or in turn."""
+    start, path = signs(40, 3), tmp_path / "new" / "run.checkpoint"
+
+    def run(disturbed: Multiply) -> list[Tridiagonal]:
+        return lanczos(disturbed, start, STEPS, memory=memory, checkpoint=path, identity=["x"])
+
+    undisturbed = Multiply(0, nothing)
+    expected = lanczos(undisturbed, start, STEPS, memory=memory)
+    with pytest.raises(Stopped):
+        run(Multiply(disturb_at, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    monkeypatch.setattr(iteration, "CHECKPOINT_SECONDS", -1)
+    with pytest.raises(MemoryError):
+        run(Multiply(4, crash))
+    rest = Multiply(0, nothing)
+    found = run(rest)
+    assert disturb_at + 3 + rest.calls == undisturbed.calls
+    again = Multiply(0, nothing)
+    for results in (found, run(again)):
+        for one, other in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(one.alpha, other.alpha)
+            np.testing.assert_array_equal(one.beta, other.beta)
+    assert again.calls == 0
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint"
+    stop = Multiply(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        lanczos(stop, signs(40, 2), STEPS, checkpoint=path, identity=["this"])
+    with refused(str(path), "another run; delete it"):
+        lanczos(stop, signs(40, 2), STEPS, checkpoint=path, identity=["that"])
+    (basis,) = tmp_path.glob("*.basis-0")
+    for spoil in (lambda: os.truncate(basis, 100), basis.unlink):
+        spoil()
+        with refused(str(basis), "incomplete", "delete both"):
+            lanczos(stop, signs(40, 2), STEPS, checkpoint=path, identity=["this"])
+
+
 def test_bad_input_is_refused() -> None:
     ones = np.ones(2)
     for nodes, weights, message in (
@@ -191,6 +283,7 @@ def test_bad_input_is_refused() -> None:
         (torch.ones(3), 2, "start vectors"),
         (torch.ones(1, 3), 0, "0 steps"),
         (torch.zeros(1, 3), 2, "is zero"),
+        (torch.tensor([[1, float("nan")]]), 2, "not finite"),
     ):
         with pytest.raises(ValueError, match=message):
             lanczos(lambda v: v, start, steps)

@@ -1,13 +1,20 @@
 """Curvature products against finite differences, dense matrices, closed forms and curvlinops."""
 
+from collections.abc import Callable
+from typing import Any
+
 import curvlinops
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, TensorDataset
 
-from sparselimit.curvature.products import Objective
+from sparselimit.curvature import products
+from sparselimit.curvature.products import Objective, Operator
+from tests.unit.refusals import refused
 
 SAMPLES = 23
 
@@ -110,6 +117,138 @@ def test_products_agree_with_the_dense_matrices_and_with_curvlinops(
         )
 
 
+def layers(kind: str) -> tuple[nn.Module, Tensor]:
+    """Modules whose convolutions and normalisations are all kinds of special, and their inputs."""
+    torch.manual_seed(0)
+    parts: tuple[nn.Module, ...]
+    if kind == "geometry":
+        parts = (
+            nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(0, 1), dilation=(1, 2), groups=2),
+            nn.BatchNorm2d(4),
+            nn.Tanh(),
+            nn.Conv2d(4, 3, 2, padding="same", padding_mode="reflect"),
+            nn.BatchNorm2d(3, affine=False),
+        )
+    elif kind == "named padding":
+        parts = (nn.Conv2d(2, 3, 3, padding="same"), nn.BatchNorm2d(3), nn.Tanh())
+    elif kind == "transposed":
+        parts = (nn.ConvTranspose2d(2, 3, 2, stride=2), nn.BatchNorm2d(3), nn.Tanh())
+    elif kind == "normalised first":
+        parts = (nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3, bias=False), nn.Tanh(), nn.Conv2d(3, 2, 2))
+    elif kind == "changed in place":
+        parts = (nn.Conv2d(2, 3, 3), nn.Hardtanh(-0.3, 0.3, inplace=True), nn.BatchNorm2d(3))
+    elif kind == "one axis":
+        parts = (nn.Flatten(2), nn.Conv1d(2, 3, 5, stride=2), nn.BatchNorm1d(3), nn.Tanh())
+    elif kind == "three axes":
+        parts = (nn.Unflatten(1, (1, 2)), nn.Conv3d(1, 2, (1, 3, 3)), nn.BatchNorm3d(2), nn.Tanh())
+    else:
+        parts = (nn.Flatten(), nn.Linear(50, 4), nn.BatchNorm1d(4), nn.Tanh())
+    x = torch.randn(7, 2, 5, 5, dtype=torch.float64)
+    body = network(*parts, nn.Flatten())
+    module = network(body, nn.Linear(body(x).shape[1], 3))
+    for name, buffer in module.named_buffers():
+        if name.endswith(("mean", "var")):
+            nn.init.uniform_(buffer, 0.5, 2)
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.affine:
+            nn.init.normal_(part.weight)
+            nn.init.normal_(part.bias)
+    return module, x
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "geometry", "named padding", "transposed", "normalised first", "changed in place",
+        "one axis", "three axes", "linear",
+    ],
+)  # fmt: skip
+def test_convolutions_and_normalisations_are_those_of_torch(kind: str) -> None:
+    """The dense matrices come from torch's own layers."""
+    module, x = layers(kind)
+    y = torch.arange(7) % 3
+    objective = Objective(module, functional.cross_entropy, x, y, batch_size=4)
+    vectors = probes(objective, 3)
+    for product, dense in (
+        (objective.hessian_product, objective.exact_hessian()),
+        (objective.ggn_product, objective.exact_ggn()),
+    ):
+        torch.testing.assert_close(product(vectors), vectors @ dense, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(product(vectors[0]), dense @ vectors[0], rtol=1e-9, atol=1e-12)
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts convolutions and the products that make their gradients."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            self.count += 1
+        if func is torch.ops.aten.convolution_backward.default:
+            by_input, by_weight, _ = args[-1]
+            self.count += by_input + by_weight
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_product_takes_no_more_convolutions_than_it_must() -> None:
+    """For each layer the gradient takes three, the Hessian six, and the Gauss-Newton matrix four.
+
+    Less at the first layer, whose inputs are data: a gradient in them is not asked for.
+    """
+    module, loss, _, x, y = problem("convolution")
+    deeper = network(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1), module)
+    objective = Objective(deeper, loss, x, y)
+    v = probes(objective, 1)[0]
+
+    def count(work: Callable[[], object]) -> int:
+        with Convolutions() as mode:
+            work()
+        return mode.count
+
+    assert count(objective.gradient) == 2 + 3 + 3
+    kept = {name: objective.product(name, memory=1 << 30) for name in ("hessian", "ggn")}
+    assert count(lambda: kept["hessian"](v)) == 3 + 6 + 6 - 1
+    assert count(lambda: kept["ggn"](v)) == 2 + 4 + 4
+
+
+@pytest.mark.parametrize("operator", ["hessian", "ggn"])
+def test_memory_and_batching_change_no_product(
+    case: tuple, objective: Objective, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No map, the map of one batch of three, or all kept; rows in turn or together; odd batches."""
+    module, loss, _, x, y = case
+    vectors = probes(objective, 5)
+    expected = objective.product(operator)(vectors)
+    calls: list[int] = []
+    of_batch = f"_{operator}_of_batch"
+    build = getattr(Objective, of_batch)
+
+    def counted(self: Objective, w: products.Named, x: Tensor, y: Tensor) -> products.Product:
+        calls.append(len(y))
+        return build(self, w, x, y)
+
+    monkeypatch.setattr(Objective, of_batch, counted)
+    one = 2 * objective._activations(10)
+    for memory, again in ((0, [10, 10, 3]), (one, [10, 3]), (1 << 30, [])):
+        product = objective.product(operator, memory=memory)
+        for together in (1, 2, 100):
+            monkeypatch.setitem(products._TOGETHER, "cpu", together * one // 2)
+            torch.testing.assert_close(product(vectors), expected)
+            torch.testing.assert_close(objective.product(operator)(vectors), expected)
+        calls.clear()
+        product(vectors)
+        assert calls == again
+    for at_once, size in ((1 << 30, SAMPLES), (one // 2, 10), (1, 1)):
+        monkeypatch.setitem(products._AT_ONCE, "cpu", at_once)
+        automatic = Objective(module, loss, x, y)
+        calls.clear()
+        torch.testing.assert_close(automatic.product(operator)(vectors), expected)
+        assert size - 1 <= max(calls) <= size  # buffers take some of the room
+
+
 def test_gauss_newton_matrix_is_psd_and_differs_from_the_hessian(objective: Objective) -> None:
     ggn, hessian = objective.exact_ggn(), objective.exact_hessian()
     assert torch.linalg.eigvalsh(ggn)[0] > -1e-12
@@ -125,6 +264,9 @@ def test_linear_regression_has_its_normal_matrix_as_hessian_and_gauss_newton_mat
     normal = 2 * x.T @ x / 40
     torch.testing.assert_close(objective.exact_hessian(), normal)
     torch.testing.assert_close(objective.exact_ggn(), normal)
+    unit = torch.eye(4, dtype=torch.float64)
+    torch.testing.assert_close(objective.hessian_product(unit), normal)
+    torch.testing.assert_close(objective.ggn_product(unit), normal)
 
 
 def test_frozen_parameters_stay_out_and_the_module_unchanged() -> None:
@@ -140,6 +282,42 @@ def test_frozen_parameters_stay_out_and_the_module_unchanged() -> None:
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"'0.weight'.*there are 1.weight"):
         objective.entries_of(["0.weight"])
+
+
+def batches(x: Tensor, y: Tensor, **options: Any) -> DataLoader:
+    return DataLoader(TensorDataset(x, y), batch_size=5, **options)
+
+
+class Augmented(TensorDataset):
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        x, y = super().__getitem__(index)
+        return x + 0.1 * torch.randn_like(x), y
+
+
+def test_an_objective_on_a_loader_is_that_on_its_data() -> None:
+    module, loss, _, x, y = problem("convolution")
+    objective = Objective.of_loader(module, loss, batches(x, y), batch_size=4)
+    assert len(objective.batch_losses()) == 6
+    assert objective.value() == pytest.approx(Objective(module, loss, x, y).value(), rel=1e-12)
+
+
+def test_loaders_that_are_not_the_same_twice_are_refused() -> None:
+    module, loss, _, x, y = problem("cross entropy")
+    for loader, words in (
+        (batches(x, y, shuffle=True), ["another order", "shuffle=False"]),
+        (batches(x, 0 * y, shuffle=True), ["other inputs", "shuffle=False"]),
+        (DataLoader(Augmented(x, y)), ["other inputs", "augmentation"]),
+        ([], ["no batch"]),
+    ):
+        with refused(*words):
+            Objective.of_loader(module, loss, loader)
+
+
+def test_samples_that_depend_on_each_other_are_refused() -> None:
+    module, loss, _, x, y = problem("convolution")
+    module[1] = nn.BatchNorm2d(3, track_running_stats=False).double().eval()
+    with refused("depends on the others", "track_running_stats=True"):
+        Objective(module, loss, x, y)
 
 
 def test_unusable_objectives_are_refused() -> None:

@@ -7,19 +7,31 @@ sample in one order, evaluation mode, batch normalisation by its running statist
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import reduce
+from itertools import chain, islice
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vjp, vmap
 
+from sparselimit.curvature.convolutions import SecondOrder
 from sparselimit.errors import InputError
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Operator: TypeAlias = Literal["hessian", "ggn"]
+Product: TypeAlias = Callable[[Tensor], Tensor]  # vectors [D] or [P, D] to as many
+Named: TypeAlias = dict[str, Tensor]  # the parameters, or a direction in their space
 
 _REPEATABLE = 1e-6  # relative difference of two evaluations that summation order on a GPU explains
+_ALONE = 1e-3  # relative difference of outputs that other kernels for other batch sizes explain
+# Activations in bytes, that is what outputs keep for their gradient: of a batch, unless told
+# otherwise; and of the probes that go through it together (measured: more do not pay on a CPU).
+_AT_ONCE = {"cpu": 256 << 20, "cuda": 4 << 30}
+_TOGETHER = {"cpu": 8 << 20, "cuda": 4 << 30}
+_TWICE = 2  # times as much a batch keeps to be differentiated twice (measured: 0.9 to 1.8)
 
 
 class Objective:
@@ -33,12 +45,12 @@ class Objective:
         loss: maps (outputs, targets) to the mean loss of a batch, for example
             `torch.nn.functional.cross_entropy`, `binary_cross_entropy_with_logits`, `mse_loss`.
         inputs, targets: [N, ...] each, on the module's device.
-        batch_size: samples evaluated at a time; it bounds memory and changes no result, except
-            those of `batch_losses`.
+        batch_size: samples evaluated at a time, else as many as have moderate activations; it
+            bounds memory and changes no result, except those of `batch_losses`.
 
     Raises:
         InputError: the module is in training mode, the sample is empty or ill-shaped, the loss is
-            not one finite number, or two evaluations differ.
+            not one finite number, two evaluations differ, or a sample's output depends on others.
     """
 
     def __init__(
@@ -47,14 +59,14 @@ class Objective:
         loss: Loss,
         inputs: Tensor,
         targets: Tensor,
-        batch_size: int = 1024,
+        batch_size: int | None = None,
     ) -> None:
         if any(part.training for part in module.modules()):
             raise InputError(
                 "the module is in training mode, where dropout and batch normalisation make the "
                 "loss another function at every call: call module.eval() first"
             )
-        if not len(inputs) or len(inputs) != len(targets) or batch_size < 1:
+        if not len(inputs) or len(inputs) != len(targets) or batch_size == 0:
             raise InputError(
                 f"an objective needs as many targets as inputs, and a positive batch size: got "
                 f"{len(inputs)} inputs, {len(targets)} targets, batch size {batch_size}"
@@ -65,13 +77,41 @@ class Objective:
         self.shapes = {name: parameter.shape for name, parameter in trainable.items()}
         self.parameters = torch.cat([parameter.flatten() for parameter in trainable.values()])
         self._module, self._loss = module, loss
-        self._inputs, self._targets, self._batch_size = inputs, targets, batch_size
+        self._inputs, self._targets = inputs, targets
+        self._batch_size = batch_size or max(1, _AT_ONCE[self._device] // self._activations(1))
         self._check()
+
+    @classmethod
+    def of_loader(
+        cls,
+        module: nn.Module,
+        loss: Loss,
+        loader: Iterable[tuple[Tensor, Tensor]],
+        batch_size: int | None = None,
+    ) -> Objective:
+        """The objective on all that a loader gives.
+
+        Raises InputError, beside the above, for a loader that gives nothing, or something else in a
+        second pass.
+        """
+        first, second = (tuple(map(list, zip(*loader, strict=True))) for _ in range(2))
+        if not first:
+            raise InputError("the loader gives no batch")
+        (x, y), (again_x, again_y) = ((torch.cat(part) for part in p) for p in (first, second))
+        if not torch.equal(y, again_y):
+            raise InputError("the loader gives another order at each pass: use shuffle=False")
+        if not torch.equal(x, again_x):
+            raise InputError(
+                "the loader gives other inputs at each pass: use shuffle=False and leave out "
+                "random augmentation"
+            )
+        device = next(module.parameters()).device
+        return cls(module, loss, x.to(device), y.to(device), batch_size)
 
     def _check(self) -> None:
         x, y = next(self._batches())
         with torch.no_grad():
-            outputs = self._outputs(self.parameters, x)
+            outputs = self._outputs(self._named(), x)
             # Losses between real numbers broadcast silently: [N, 1] against [N] means N^2 pairs.
             if y.is_floating_point() and outputs.shape != y.shape:
                 raise InputError(
@@ -80,6 +120,7 @@ class Objective:
                 )
             if self._loss(outputs, y).ndim:
                 raise InputError("the loss must be the mean over a batch: use reduction='mean'")
+            alone = self._outputs(self._named(), x[:1])
         first, second = self.value(), self.value()
         if not math.isfinite(first):
             raise InputError(f"the loss of the module is {first}: its training has diverged")
@@ -88,6 +129,15 @@ class Objective:
                 f"two evaluations of the loss differ ({first:.9g} and {second:.9g}): remove the "
                 "randomness from the module's forward pass"
             )
+        if (alone - outputs[:1]).abs().max() > _ALONE * outputs.abs().max():
+            raise InputError(
+                "the output of a sample depends on the others of its batch: give batch "
+                "normalisation running statistics (track_running_stats=True)"
+            )
+
+    @property
+    def _device(self) -> str:
+        return self.parameters.device.type
 
     @property
     def dimension(self) -> int:
@@ -110,7 +160,7 @@ class Objective:
 
     def batch_losses(self, at: Tensor | None = None) -> np.ndarray:
         """The mean loss of each batch in order, the last one possibly short: float64 [batches]."""
-        w = self._point(at)
+        w = self._named(at)
         with torch.no_grad():
             losses = [self._batch_loss(w, x, y).double() for x, y in self._batches()]
         return torch.stack(losses).cpu().numpy()
@@ -122,61 +172,100 @@ class Objective:
 
     def gradient(self, at: Tensor | None = None) -> Tensor:
         """The gradient [D] of the mean loss."""
-        w = self._point(at)
-        return self._mean(lambda x, y: grad(self._batch_loss)(w, x, y))
+        w = self._named(at)
+        slope = grad(self._batch_loss)
+        return self._mean(_flat(slope(w, x, y)) for x, y in self._batches())
 
     def hessian_product(self, vectors: Tensor, at: Tensor | None = None) -> Tensor:
-        """H v for one vector [D], or for each row of [P, D].
-
-        Reverse over reverse mode, H being symmetric: forward mode is not implemented for every
-        layer and loss. Several rows go through `torch.vmap` together; a module that it cannot
-        treat takes its vectors one at a time.
-        """
-        w = self._point(at)
-
-        def of_batch(x: Tensor, y: Tensor) -> Tensor:
-            slope = grad(lambda p: self._batch_loss(p, x, y))
-            return _on_rows(_transposed_jacobian(slope, w), vectors)
-
-        return self._mean(of_batch)
+        """H v for one vector [D], or for each row of [P, D]."""
+        return self.product("hessian", at)(vectors)
 
     def ggn_product(self, vectors: Tensor, at: Tensor | None = None) -> Tensor:
         """G v for one vector [D] or each row of [P, D], G the generalised Gauss-Newton matrix.
 
         G is the mean over samples of J^T (d^2 loss / d outputs^2) J with J = d outputs / d w
-        (Schraudolph, 2002): positive semi-definite for a loss convex in the outputs. J v is the
-        transpose of u -> J^T u, so this too is in reverse mode alone.
+        (Schraudolph, 2002): positive semi-definite for a loss convex in the outputs.
         """
-        w = self._point(at)
+        return self.product("ggn", at)(vectors)
 
-        def of_batch(x: Tensor, y: Tensor) -> Tensor:
-            def outputs(p: Tensor) -> Tensor:
-                return self._outputs(p, x)
+    def product(self, operator: Operator, at: Tensor | None = None, memory: int = 0) -> Product:
+        """The map v -> H v or v -> G v, for one vector [D] or each row of [P, D].
 
-            z = outputs(w)
-            pull_back = _transposed_jacobian(outputs, w)
-            push_forward = _transposed_jacobian(
-                lambda u: _transposed_jacobian(outputs, w)(u), torch.zeros_like(z)
-            )
-            curve = _transposed_jacobian(grad(lambda z: self._loss(z, y)), z)
-            return _on_rows(lambda v: pull_back(curve(push_forward(v))), vectors)
+        The linear map of a batch is built once for all rows of a call, and for all calls where it
+        can be kept in `memory` bytes: to build one takes about as long as to apply it. It is in
+        reverse mode alone, which every layer and loss has. Rows whose activations are small go
+        through `torch.vmap` together, others one after another.
+        """
+        w = self._named(at)
+        of_batch = {"hessian": self._hessian_of_batch, "ggn": self._ggn_of_batch}[operator]
+        activations = self._activations(self._batch_size)
+        together = max(1, _TOGETHER[self._device] // activations)
+        first = memory // (_TWICE * activations)
+        with torch.no_grad():
+            kept = [of_batch(w, x, y) for x, y in islice(self._batches(), first)]
 
-        return self._mean(of_batch)
+        def product(vectors: Tensor) -> Tensor:
+            rest = (of_batch(w, x, y) for x, y in islice(self._batches(), first, None))
+            return self._mean(_on_rows(part, vectors, together) for part in chain(kept, rest))
+
+        return product
+
+    def _hessian_of_batch(self, w: Named, x: Tensor, y: Tensor) -> Product:
+        """Reverse over reverse mode: H is the transpose of the Jacobian of the gradient."""
+
+        def loss(p: Named) -> Tensor:
+            return self._batch_loss(p, x, y)
+
+        with SecondOrder():
+            pull_back = _transposed_jacobian(grad(loss), w)
+
+        def product(v: Tensor) -> Tensor:
+            return _flat(pull_back(self._named(v)))
+
+        return product
+
+    def _ggn_of_batch(self, w: Named, x: Tensor, y: Tensor) -> Product:
+        """J^T B J, where J v is the transpose of u -> J^T u."""
+
+        def outputs(p: Named) -> Tensor:
+            return self._outputs(p, x)
+
+        def transposed(u: Tensor) -> Named:
+            named: Named = _transposed_jacobian(outputs, w)(u)
+            return named
+
+        def loss(z: Tensor) -> Tensor:
+            return self._loss(z, y)
+
+        with SecondOrder():
+            z, pull_back = vjp(outputs, w)[:2]
+            push_forward = _transposed_jacobian(transposed, torch.zeros_like(z))
+        curve = _transposed_jacobian(grad(loss), z)
+
+        def product(v: Tensor) -> Tensor:
+            return _flat(pull_back(curve(push_forward(self._named(v))))[0])
+
+        return product
 
     def exact_hessian(self, at: Tensor | None = None) -> Tensor:
         """H [D, D], row by row: for small networks."""
+
+        def slope(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            return grad(lambda w: self._batch_loss(self._named(w), x, y))(w)
+
         w = self._point(at)
-        return self._mean(lambda x, y: jacrev(grad(self._batch_loss), chunk_size=64)(w, x, y))
+        rows = jacrev(slope, chunk_size=64)
+        return self._mean(rows(w, x, y) for x, y in self._batches())
 
     def exact_ggn(self, at: Tensor | None = None) -> Tensor:
         """G [D, D] from every sample's Jacobian: for small networks."""
         w = self._point(at)
 
         def outputs(p: Tensor, x: Tensor) -> Tensor:
-            return self._outputs(p, x[None])[0].flatten()
+            return self._outputs(self._named(p), x[None])[0].flatten()
 
         def of_batch(x: Tensor, y: Tensor) -> Tensor:
-            shape = self._outputs(w, x).shape
+            shape = self._outputs(self._named(w), x).shape
 
             def loss(z: Tensor, target: Tensor) -> Tensor:
                 return self._loss(z.view(1, *shape[1:]), target[None])
@@ -187,10 +276,18 @@ class Objective:
             weighted = torch.einsum("nij,njd->nid", inner, jacobians)
             return jacobians.flatten(0, 1).T @ weighted.flatten(0, 1) / len(y)
 
-        return self._mean(of_batch)
+        return self._mean(of_batch(x, y) for x, y in self._batches())
 
     def _point(self, at: Tensor | None) -> Tensor:
         return self.parameters if at is None else at.to(self.parameters)
+
+    def _named(self, flat: Tensor | None = None) -> Named:
+        """The parts of a flat vector, else of the parameters, by name and in their shapes."""
+        parts = self._point(flat).split([shape.numel() for shape in self.shapes.values()])
+        return {
+            name: part.view(shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         yield from zip(
@@ -199,36 +296,57 @@ class Objective:
             strict=True,
         )
 
-    def _outputs(self, w: Tensor, x: Tensor) -> Tensor:
-        parts = w.split([shape.numel() for shape in self.shapes.values()])
-        named = {
-            name: part.view(shape)
-            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
-        outputs: Tensor = functional_call(self._module, named, (x,))
+    def _outputs(self, w: Named, x: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(self._module, w, (x,))
         return outputs
 
-    def _batch_loss(self, w: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def _batch_loss(self, w: Named, x: Tensor, y: Tensor) -> Tensor:
         return self._loss(self._outputs(w, x), y)
 
-    def _mean(self, of_batch: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """The average over batches of a tensor of each, weighted by their sizes."""
+    def _activations(self, samples: int) -> int:
+        """Bytes that the outputs of so many samples keep for their gradient.
+
+        Parameters and inputs, which are there anyway, do not count.
+        """
+        x = self._inputs[:samples]
+        leaf = self.parameters.clone().requires_grad_()
+        kept: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            self._outputs(self._named(leaf), x)
+        for known in (leaf, x):
+            kept.pop(known.untyped_storage().data_ptr(), None)
+        return max(1, sum(kept.values()))
+
+    def _mean(self, of_batches: Iterable[Tensor]) -> Tensor:
+        """The average of a tensor of each batch, weighted by their sizes."""
         total = len(self._targets)
         with torch.no_grad():
-            return reduce(torch.add, (len(y) / total * of_batch(x, y) for x, y in self._batches()))
+            weighted = (
+                tensor.mul_(len(y) / total)
+                for tensor, (_, y) in zip(of_batches, self._batches(), strict=True)
+            )
+            return reduce(torch.Tensor.add_, weighted)
 
 
-def _transposed_jacobian(
-    function: Callable[[Tensor], Tensor], at: Tensor
-) -> Callable[[Tensor], Tensor]:
+def _transposed_jacobian(function: Callable[..., Any], at: Tensor | Named) -> Callable[..., Any]:
     """The map u -> J^T u, J the Jacobian of `function` at a point."""
     pull_back = vjp(function, at)[1]
     return lambda u: pull_back(u)[0]
 
 
-def _on_rows(product: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
+def _flat(named: Named) -> Tensor:
+    return torch.cat([part.flatten() for part in named.values()])
+
+
+def _on_rows(product: Product, vectors: Tensor, together: int) -> Tensor:
     if vectors.ndim == 1:
         return product(vectors)
-    if len(vectors) == 1:
-        return product(vectors[0])[None]
-    return vmap(product)(vectors)
+    if len(vectors) == 1 or together == 1:
+        return torch.stack([product(vector) for vector in vectors])
+    return vmap(product, chunk_size=together)(vectors)

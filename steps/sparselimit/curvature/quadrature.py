@@ -24,6 +24,7 @@ Floats: TypeAlias = NDArray[np.float64]
 NegativeRule: TypeAlias = Literal["abs", "clip", "psd"]
 
 BREAKDOWN = 1e-12  # an off-diagonal below this share of max|alpha| ends the Krylov space
+_MARGIN = 3  # of tau over what the nodes resolve
 _PSD_SLACK = 1e-4  # negative nodes of a PSD operator in float32 stay far above -1e-4 of the largest
 
 
@@ -164,8 +165,8 @@ class Bracket:
     """A spectral measure as far as it is known, ready for the width formulas.
 
     lower, upper: measures with non-negative nodes under which the integral of tau/(t+tau) is a
-    lower and an upper bound.  They are one and the same where no bound exists; then `resolution`
-    is the smallest tau at which the integral may be trusted.
+    lower and an upper bound.  They are one and the same where no bound exists.
+    resolution: the smallest tau at which the integral may be trusted.
     """
 
     lower: Spectrum
@@ -182,13 +183,13 @@ class Bracket:
     def psd(cls, runs: Sequence[Tridiagonal]) -> Bracket:
         """Gauss and Gauss-Radau, averaged over the probes of a PSD operator.
 
-        The bracket bounds the error of the quadrature, not the noise of the probes, for which see
-        `probe_average`.
+        The bracket bounds the error of the quadrature, not the noise of the probes. A node below
+        zero shows how large the rounding of the products is, above which tau has to stay.
         """
-        return cls(
-            Spectrum.mixture([run.gauss() for run in runs]).nonnegative("psd"),
-            Spectrum.mixture([run.radau() for run in runs]).nonnegative("psd"),
-        )
+        gauss = Spectrum.mixture([run.gauss() for run in runs])
+        radau = Spectrum.mixture([run.radau() for run in runs])
+        rounding = max(0.0, -float(gauss.nodes.min()))
+        return cls(gauss.nonnegative("psd"), radau.nonnegative("psd"), _MARGIN * rounding)
 
     @classmethod
     def signed(cls, runs: Sequence[Tridiagonal], rule: NegativeRule) -> Bracket:
@@ -199,23 +200,9 @@ class Bracket:
         """
         gauss = Spectrum.mixture([run.gauss() for run in runs])
         steps = [run.alpha.size for run in runs if not run.exhausted]
-        resolution = 3 * float(np.ptp(gauss.nodes)) / min(steps) if steps else 0.0
+        resolution = _MARGIN * float(np.ptp(gauss.nodes)) / min(steps) if steps else 0.0
         known = gauss.nonnegative(rule)
         return cls(known, known, resolution)
-
-
-def probe_average(
-    probes: Sequence[Spectrum], function: Callable[[Floats], Floats]
-) -> tuple[float, float]:
-    """Estimate of tr f(H)/D from one measure per probe, and its standard error over probes.
-
-    f = `flatness(tau)` gives the width, t and t^2 the trace and the squared Frobenius norm over D.
-    The standard error of a single probe is unknown: nan.
-    """
-    values = np.array([probe.integral(function) for probe in probes])
-    if values.size < 2:
-        return float(values.mean()), float("nan")
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
 
 
 def density(spectrum: Spectrum, smoothing: float = 0.005) -> tuple[Floats, Floats]:
