@@ -42,11 +42,11 @@ def main(arguments: Namespace) -> None:
             label=part,
         )
 
-    def generators(n: int) -> list[np.random.Generator]:
-        return [generator("probe", arguments.seed, i) for i in range(n)]
+    def generators(purpose: str, n: int) -> list[np.random.Generator]:
+        return [generator(purpose, arguments.seed, i) for i in range(n)]
 
     signs = rademacher(
-        objective.dimension, generators(arguments.probes), objective.parameters.dtype
+        objective.dimension, generators("probe", arguments.probes), objective.parameters.dtype
     )
     probes = runs(signs.to(arguments.device), "probes")
     removed, starts = offsets(objective, prunable(module), arguments.offsets)
@@ -54,7 +54,7 @@ def main(arguments: Namespace) -> None:
     rows = row_statistics(
         product,
         objective.parameters,
-        generators(arguments.row_probes),
+        generators("row probe", arguments.row_probes),
         checkpoint=kept.with_name(f"{kept.name}-rows"),
         identity=identity,
     )

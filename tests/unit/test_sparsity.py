@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from sparselimit.ensemble.batched import activations
+from sparselimit.networks.forward import logits
 from sparselimit.networks.mlp import MLP
 from sparselimit.sparsity.connectivity import connectivity, effective_mask, path_count
 from sparselimit.sparsity.masks import keep_largest, with_biases
@@ -167,9 +168,10 @@ def test_neurons_behave_as_their_class_says() -> None:
     # All positive, so that no ReLU cuts off what a path carries.
     x = torch.rand(50, 2, generator=generator, dtype=torch.float64)
     values = torch.rand(200, network.n_parameters, generator=generator, dtype=torch.float64)
-    parameters = torch.where(with_biases(network, mask), values, 0.0).requires_grad_()
+    parameters = torch.where(with_biases(network, mask), values, 0.0)
     outputs = activations(network, parameters, x)
-    (gradient,) = torch.autograd.grad(outputs[-1].sum(), parameters)
+    parameters.requires_grad_()
+    (gradient,) = torch.autograd.grad(logits(network, parameters, x).sum(), parameters)
     for layer, bias_gradient in enumerate(network.biases(gradient)):
         varies = outputs[layer].std(dim=2) > 1e-9
         matters = bias_gradient != 0

@@ -66,7 +66,8 @@ class Objective:
                 "the module is in training mode, where dropout and batch normalisation make the "
                 "loss another function at every call: call module.eval() first"
             )
-        if not len(inputs) or len(inputs) != len(targets) or batch_size == 0:
+        sizes_fit = len(inputs) == len(targets) > 0 and (batch_size is None or batch_size > 0)
+        if not sizes_fit:
             raise InputError(
                 f"an objective needs as many targets as inputs, and a positive batch size: got "
                 f"{len(inputs)} inputs, {len(targets)} targets, batch size {batch_size}"
