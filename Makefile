@@ -17,7 +17,7 @@ test: $(VENV)/ready-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
 verify: $(VENV)/ready
-	$(BIN)/python steps/verify.py results/search/frontier.h5 --beam results/search/beam.h5
+	$(BIN)/python steps/verify.py results/search/frontier.h5 results/search/beam.h5
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ TABLES = {
     "exclusion": (SPIRAL, "What the search excludes", ["results/search/frontier.h5"]),
     "power": (SPIRAL, "What it would have found", ["results/search/frontier.h5"]),
     "search_runs": (SPIRAL, "All runs of the search", SEARCH_SHARDS),
+    "search_success": (SPIRAL, "How often the search succeeds", SEARCH_SHARDS),
     "blocks": (SPIRAL, "The search as published", BLOCK_RUNS),
     "methods": (SPIRAL, "What each method reached", SPIRAL_RUNS),
     "equal_budget": (
@@ -72,6 +73,11 @@ FIGURES = {
         SPIRAL,
         "The search",
         ["tables/frontier.csv", "tables/search_runs.csv"],
+    ),
+    "search_success": (
+        SPIRAL,
+        "How often training succeeds",
+        ["tables/search_success.csv"],
     ),
     "certificate": (
         SPIRAL,

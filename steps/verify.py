@@ -13,24 +13,26 @@ from pathlib import Path
 import numpy as np
 
 from sparselimit import cli, spiral, store
+from sparselimit.ensemble.members import Points
+from sparselimit.errors import InputError
 from sparselimit.search import verification
+
+CHECKS = {"frontier": verification.verify, "beam": verification.verify_beam}
 
 
 def main(arguments: Namespace) -> None:
-    frontier = store.read(arguments.frontier, "frontier")
+    files = [store.read(path, *CHECKS) for path in arguments.files]
+    searches = [file for file in files if file.attributes["kind"] == "frontier"]
+    if arguments.rerun and len(searches) != 1:
+        raise InputError(f"--rerun needs one search, gathered; {len(searches)} are given")
     points = spiral.read_points(arguments.data)
-    lines, failures = verification.verify(frontier, points)
-    if arguments.beam:
-        from_above = verification.verify_beam(store.read(arguments.beam, "beam"), points)
-        lines, failures = lines + from_above[0], failures + from_above[1]
+    lines: list[str] = []
+    failures = 0
+    for file in files:
+        said, failed = CHECKS[str(file.attributes["kind"])](file, points)
+        lines, failures = lines + said, failures + failed
     if arguments.rerun:
-        claim = verification.choose(frontier, *arguments.rerun)
-        settings = verification.settings(frontier)
-        engine = spiral.engine(arguments) | {"checkpoint": None}
-        again = verification.rerun(claim, settings, points, **engine)
-        found = verification.accuracy(claim.shape, again, points)
-        same = "the same weights" if np.array_equal(again, claim.parameters) else "other weights"
-        lines.append(f"{claim.name}: trained again, {same}, accuracy {found:.6f}")
+        lines.append(rerun(searches[0], points, arguments))
     print("\n".join(lines))
     if arguments.output:
         store.write_text(arguments.output, "\n".join(lines) + "\n")
@@ -38,10 +40,21 @@ def main(arguments: Namespace) -> None:
         sys.exit(1)
 
 
+def rerun(frontier: store.Stored, points: Points, arguments: Namespace) -> str:
+    claim = verification.choose(frontier, *arguments.rerun)
+    engine = spiral.engine(arguments) | {"checkpoint": None}
+    again = verification.rerun(claim, verification.settings(frontier), points, **engine)
+    found = verification.accuracy(claim.shape, again, points)
+    same = "the same weights" if np.array_equal(again, claim.parameters) else "other weights"
+    return f"{claim.name}: trained again, {same}, accuracy {found:.6f}"
+
+
 if __name__ == "__main__":
     parser = cli.Parser(__doc__, prints=True)
-    parser.add_argument("frontier", type=Path, help="the search as it was gathered (HDF5)")
-    parser.add_argument("--beam", type=Path, help="the search from above (HDF5), to check as well")
+    parser.add_argument(
+        "files", type=Path, nargs="+",
+        help="a search as it was gathered, a search from above, or several of them (HDF5)",
+    )  # fmt: skip
     parser.add_argument("--data", type=Path, help="the spiral's points (HDF5); else made anew")
     parser.add_argument(
         "--rerun", type=int, nargs="+", metavar=("WEIGHTS", "NETWORK"),

@@ -15,6 +15,9 @@ from sparselimit.limits.prediction import lanczos_runs
 from sparselimit.statistics import ACCURACIES, best_quantiles, expected_best, wilson
 from sparselimit.store import Stored
 
+# Accuracies of which networks as small as those of the search have something to tell.
+SEARCH_LEVELS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 0.95)
+
 RUN_GROUP = ["study", "method", "network", "target"]
 
 
@@ -179,6 +182,48 @@ def search_runs(files: Sequence[Stored]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["weights", "q50", "q90", "q99", "best", "runs"])
 
 
+def search_success(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `search-shard`: how often networks of each number of weights succeed.
+
+    A row is about one accuracy. `rate` is the share of all starts that reached it in training, with
+    its 95% Wilson interval; what racing dropped counts as a failure, so that it is a lower bound.
+    `networks_succeeded` had at least one such start, `best_rate` is the rate of the network that
+    had most.
+    """
+    tallies = pd.concat([_tally(file) for file in files], ignore_index=True)
+    rows = tallies.groupby(["weights", "accuracy", "network"]).sum()
+    groups = rows.assign(rate=rows.successes / rows.runs).groupby(level=["weights", "accuracy"])
+    table = groups.agg(
+        networks=("runs", "size"),
+        networks_succeeded=("successes", np.count_nonzero),
+        best_rate=("rate", "max"),
+        runs=("runs", "sum"),
+        successes=("successes", "sum"),
+    ).reset_index()
+    low, high = wilson(table.successes, table.runs)
+    return table.assign(rate=table.successes / table.runs, rate_low=low, rate_high=high)
+
+
+def _tally(shard: Stored) -> pd.DataFrame:
+    """Starts of each network of a shard, and how many of them reached each accuracy."""
+    runs = shard.table("runs")
+    complete = (runs.dropped < 0) | ((runs.dropped > 0) & runs.calibration)
+    parts = [
+        pd.DataFrame(
+            {
+                "weights": int(shard.config["weights"]),
+                "accuracy": level,
+                "network": runs.network,
+                "runs": 1,
+                "successes": complete & (runs.accuracy >= level),
+            }
+        )
+        for level in SEARCH_LEVELS
+    ]
+    keys = ["weights", "accuracy", "network"]
+    return pd.concat(parts).groupby(keys, as_index=False).sum()
+
+
 def blocks(files: Sequence[Stored]) -> pd.DataFrame:
     """From `block-runs`: what each search reached at each number of weights, and how often.
 
@@ -291,6 +336,7 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         exclusion,
         power,
         search_runs,
+        search_success,
         blocks,
         thresholds,
         networks,

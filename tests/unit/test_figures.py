@@ -96,11 +96,24 @@ def search_tables(weights: range) -> Given:
     return {
         "frontier": frontier,
         "search_runs": pd.DataFrame({"weights": k, **quantiles}),
+        "search_success": search_success_table(weights),
         "from_above": pd.DataFrame(
             {"weights": k + len(k), "runs": 900, "accuracy": 1 - 0.2 * np.exp(-(k - 4) / 4)}
         ),
         **certificate_tables(weights),
     }
+
+
+def search_success_table(weights: range) -> pd.DataFrame:
+    """Success is rarer the fewer the weights and the higher the accuracy, down to none."""
+    rows = []
+    for k, (number, accuracy) in product(weights, enumerate((0.6, 0.7, 0.8, 0.9))):
+        networks, rate = 2 ** (k - 3), min(0.5, 0.1 ** (3 + number - k / 4))
+        successes = int(rate * 300 * networks)
+        succeeded = min(networks, successes)
+        found = (k, accuracy, networks, succeeded, successes)
+        rows.append((*found, *(successes / (300 * networks) * np.array([1, 0.7, 1.4]))))
+    return pd.DataFrame(rows, columns=COLUMNS["search_success"])
 
 
 def certificate_tables(weights: range) -> Given:
@@ -587,6 +600,19 @@ def rows_of(table: str, study: str, network: str, method: str) -> pd.DataFrame:
     rows = tables("default")[table]
     chosen = (rows.study == study) & (rows.network == network) & (rows.method == method)
     return rows[chosen].sort_values("target")
+
+
+def test_search_success_shows_only_accuracies_that_were_reached() -> None:
+    table = search_success_table(range(4, 13))
+    table.loc[table.accuracy == 0.9, "successes"] = 0
+    figure = draw("search_success", search_success=table)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["60%", "70%", "80%"]
+    starts, networks = figure.axes
+    rows = table[(table.accuracy == 0.6) & (table.successes > 0)]
+    shown = np.array(networks.lines[0].get_xydata())
+    assert shown[:, 0].tolist() == rows.weights.tolist()
+    assert shown[:, 1] == pytest.approx(100 * rows.networks_succeeded / rows.networks)
+    assert starts.lines[0].get_ydata() == pytest.approx(100 * rows.rate)
 
 
 def test_widths_has_a_panel_per_method_and_a_line_per_width() -> None:

@@ -182,6 +182,25 @@ def test_search_runs_of_a_race() -> None:
     assert table[["weights", "q50", "best", "runs"]].to_numpy().tolist() == [[9, 0.6, 0.9, 3]]
 
 
+def test_search_success() -> None:
+    """Counted by hand: three networks of 9 weights in two shards; what was given up has failed."""
+    first: dict[str, Any] = {
+        "network": [0, 0, 1, 1],
+        "dropped": [1, 1, -1, -1],
+        "calibration": [False, True, False, False],
+    }
+    second: dict[str, Any] = {"network": 2, "dropped": -1, "calibration": False}
+    files = [shard(9, [0.9, 0.62, 0.61, 0.72], raced=first), shard(9, [0.5, 0.59], raced=second)]
+    table = tables.search_success(files).set_index("accuracy")
+    for column, count in (("weights", 9), ("networks", 3), ("runs", 6)):
+        assert (table[column] == count).all()
+    assert table.successes.tolist() == [3, 1, 1, 0, 0, 0, 0]
+    assert table.networks_succeeded[[0.6, 0.65, 0.8]].tolist() == [2, 1, 0]
+    assert table.best_rate[[0.6, 0.7]].tolist() == [1.0, 0.5]
+    assert table.rate[0.6] == 0.5
+    assert table.rate_low[0.6] + table.rate_high[0.6] == pytest.approx(1)
+
+
 def test_thresholds() -> None:
     """Fewest weights that were kept, not asked for; at any width; missing where not reached."""
     files = [

@@ -195,3 +195,19 @@ def test_the_step_says_what_holds_and_exits_accordingly(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         "damaged.h5", "frontier.h5", "k4.h5", "k5.h5", "points.h5", "said.txt",
     ]  # fmt: skip
+
+
+def test_only_a_search_can_be_trained_again(folder: Path) -> None:
+    frontier = str(folder / "frontier.h5")
+    refusal = run_step(folder, frontier, frontier, "--rerun", "4")
+    assert refusal.returncode == 2
+    assert "--rerun needs one search" in refusal.stderr
+
+
+@pytest.mark.parametrize("name", ["beam.h5"])
+def test_the_largest_runs_so_far_hold(name: str) -> None:
+    """Every network of the committed results does what is claimed, on the points made anew."""
+    path = Path(__file__).parents[2] / "docs" / "results" / name
+    said = subprocess.run([sys.executable, STEP, path], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert len(said.stdout.splitlines()) > 5

@@ -25,6 +25,7 @@ MODULES = {
     "gap": "sparselimit.figures.search",
     "sparsest": "sparselimit.figures.networks",
     "search": "sparselimit.figures.search",
+    "search_success": "sparselimit.figures.search",
     "certificate": "sparselimit.figures.search",
     "widths": "sparselimit.figures.methods",
     "success": "sparselimit.figures.methods",
@@ -59,6 +60,10 @@ COLUMNS = {
     "exclusion": ["weights", "accuracy", "excluded_rate"],
     "power": ["weights", "accuracy", "rate", "probability"],
     "search_runs": ["weights", "q50", "q90", "q99", "best"],
+    "search_success": [
+        *("weights", "accuracy", "networks", "networks_succeeded", "successes"),
+        *("rate", "rate_low", "rate_high"),
+    ],
     "sweeps": ["network", "pruning_ratio", "fit_loss", "validation_accuracy"],
     "bounds": [
         *("network", "operator", "negative", "formula", "rule", "epsilon"),

@@ -186,6 +186,36 @@ def search(*, frontier: pd.DataFrame, search_runs: pd.DataFrame) -> Figure:
 
 
 @styled
+def search_success(*, search_success: pd.DataFrame) -> Figure:
+    """How often training succeeds, against the number of weights, at each accuracy reached.
+
+    Left: share of all starts, with its 95% interval. Right: share of networks with at least one.
+    """
+    reached = search_success[search_success.successes > 0]
+    if reached.empty:
+        return placeholder("no start of the search reached any of the accuracies")
+    figure = new_figure(DOUBLE, 7)
+    starts, networks = figure.subplots(1, 2)
+    levels = {accuracy: f"{100 * accuracy:g}%" for accuracy in sorted(set(reached.accuracy))}
+    for accuracy, style in graded(levels).items():
+        rows = reached[reached.accuracy == accuracy].sort_values("weights")
+        parts = (100 * rows[part] for part in ("rate", "rate_low", "rate_high"))
+        plot_with_band(starts, style, rows.weights, *parts)
+        networks.plot(rows.weights, 100 * rows.networks_succeeded / rows.networks, **style.line)
+    for axes in (starts, networks):
+        weights_axis(axes, reached.weights)
+        axes.set(xlabel="weights", yscale="log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.margins(y=0.1)
+    starts.set_ylabel("starts that succeed (%)")
+    networks.set_ylabel("networks with a success (%)")
+    styles = [graded(levels)[accuracy] for accuracy in levels]
+    figure.legend(handles=legend_handles(styles), loc="outside right upper", title="accuracy")
+    return figure
+
+
+@styled
 def certificate(*, exclusion: pd.DataFrame, power: pd.DataFrame) -> Figure:
     """What failures say: success rates excluded at each number of weights, and the power there.
 

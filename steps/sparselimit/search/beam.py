@@ -23,9 +23,8 @@ from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.train import CHECKPOINT_SECONDS, Engine, train
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, positions
-from sparselimit.search.block_runs import COMPILATION
 from sparselimit.search.enumeration import canonical_form
-from sparselimit.search.exhaustive import Networks, initial_values
+from sparselimit.search.exhaustive import COMPILATION, Networks, initial_values
 from sparselimit.search.polish import polished, quality
 from sparselimit.sparsity.masks import with_biases
 from sparselimit.sparsity.reduction import reduced

@@ -15,16 +15,12 @@ from sparselimit.ensemble.members import Members, Points
 from sparselimit.ensemble.train import Engine, train
 from sparselimit.networks.initial import Initial
 from sparselimit.networks.mlp import MLP, initial_parameters, positions
-from sparselimit.search.exhaustive import PUBLISHED_WIDTH, Networks
+from sparselimit.search.exhaustive import COMPILATION, PUBLISHED_WIDTH, Networks
 from sparselimit.seeds import generator
 from sparselimit.sparsity.masks import with_biases
 
 WHOLE = MLP.spiral(PUBLISHED_WIDTH)
 Setting = tuple[float, str, int]  # learning rate, schedule, seed
-
-# What the compilation of a kernel costs, in parameters times steps of training (measured: one
-# second, at 4 ns).
-COMPILATION = 2.5e8
 
 # Asked for again with every mask of a block.
 _positions = cache(positions)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.train import Engine
 from sparselimit.networks.mlp import positions
-from sparselimit.search.exhaustive import Networks
+from sparselimit.search.exhaustive import COMPILATION, Networks
 from sparselimit.search.polish import polished, quality
 from sparselimit.search.racing import RUN_COLUMNS, Outcome, Race, race
 from sparselimit.sparsity.masks import with_biases
@@ -18,9 +18,7 @@ from sparselimit.sparsity.masks import with_biases
 # Runs of a batch, which is raced to its end before the next begins. The few that are left on the
 # last leg still have to fill the device.
 RUNS_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 18}
-# What the compilation of a kernel costs, in parameters times steps of training (measured: one
-# second, at 4 ns), and what share of training all starts in full a race costs.
-COMPILATION = 2.5e8
+# What share of training all starts in full a race costs.
 COST_OF_RACE = 0.2
 
 
