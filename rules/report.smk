@@ -1,4 +1,6 @@
 # Tables, figures, and what the report says about them. A table or a figure is one entry here.
+from collections import Counter
+
 from sparselimit.figures.registry import MODULES
 
 NETWORK_FILES = {
@@ -11,43 +13,60 @@ SPECTRUM_FILES = [
     for operator in study.spectrum.steps
 ]
 SPIRAL_RUNS = [DENSE_RUNS, *PRUNED_RUNS]
-SPIRAL = "1 The Cubist Spiral"
-LIMITS = "2 Limits of trained networks"
+
+# Sections of the report in reading order. Snakemake sorts them, so they are numbered.
+OVERVIEW = "01 Overview"
+TASK = "02 The task"
+FRONTIER = "03 The frontier"
+METHODS = "04 Pruning methods"
+SPARSEST = "05 The sparsest networks"
+WIDTHS = "06 Overparameterisation"
+OPTIMAL = "07 Optimal width and initialisation"
+SPECTRA = "08 Spectra"
+LIMITS = "09 Limits against sweeps"
+MONTE_CARLO = "10 Monte Carlo verdict"
+BASELINES = "11 Baselines"
+FAILURES = "12 Runs that failed"
+PROVENANCE = "13 Provenance"
 
 # name: section of the report, title, files that the table is made from
 TABLES = {
     "thresholds": (
-        SPIRAL,
+        FRONTIER,
         "Fewest weights for each accuracy",
         ["results/search/frontier.h5", *SPIRAL_RUNS],
     ),
-    "frontier": (SPIRAL, "The search, by weights", ["results/search/frontier.h5"]),
+    "frontier": (FRONTIER, "The search, by weights", ["results/search/frontier.h5"]),
     "bracket": (
-        SPIRAL,
+        FRONTIER,
         "How many weights each accuracy takes",
         ["results/search/frontier.h5", "results/search/beam.h5", *SPIRAL_RUNS],
     ),
-    "from_above": (SPIRAL, "The search from above", ["results/search/beam.h5"]),
-    "certificate": (SPIRAL, "The certificate", ["results/search/frontier.h5"]),
-    "known": (SPIRAL, "The sparsest networks known", ["results/search/frontier.h5"]),
-    "exclusion": (SPIRAL, "What the search excludes", ["results/search/frontier.h5"]),
-    "power": (SPIRAL, "What it would have found", ["results/search/frontier.h5"]),
-    "search_runs": (SPIRAL, "All runs of the search", SEARCH_SHARDS),
-    "search_success": (SPIRAL, "How often the search succeeds", SEARCH_SHARDS),
-    "blocks": (SPIRAL, "The search as published", BLOCK_RUNS),
-    "methods": (SPIRAL, "What each method reached", SPIRAL_RUNS),
+    "from_above": (FRONTIER, "The search from above", ["results/search/beam.h5"]),
+    "certificate": (FRONTIER, "The certificate", ["results/search/frontier.h5"]),
+    "known": (SPARSEST, "The sparsest networks known", ["results/search/frontier.h5"]),
+    "exclusion": (FRONTIER, "What the search excludes", ["results/search/frontier.h5"]),
+    "power": (FRONTIER, "What it would have found", ["results/search/frontier.h5"]),
+    "search_runs": (FRONTIER, "All runs of the search", SEARCH_SHARDS),
+    "search_success": (FRONTIER, "How often the search succeeds", SEARCH_SHARDS),
+    "blocks": (FRONTIER, "The search as published", BLOCK_RUNS),
+    "methods": (METHODS, "What each method reached", SPIRAL_RUNS),
     "equal_budget": (
-        SPIRAL,
+        OPTIMAL,
         "Methods and search at equal cost",
         [*SPIRAL_RUNS, *SEARCH_SHARDS],
     ),
-    "success": (SPIRAL, "How often each method succeeds", SPIRAL_RUNS),
-    "connectivity": (SPIRAL, "Connectivity, layer by layer", SPIRAL_RUNS),
+    "success": (METHODS, "How often each method succeeds", SPIRAL_RUNS),
+    "connectivity": (METHODS, "Connectivity, layer by layer", SPIRAL_RUNS),
     "networks": (LIMITS, "The networks", NETWORK_FILES["train/networks"]),
     "bounds": (LIMITS, "Predicted and measured limits", NETWORK_FILES["bounds"]),
     "sweeps": (LIMITS, "One-shot pruning", NETWORK_FILES["sweep"]),
-    "spectra": (LIMITS, "Eigenvalue densities", SPECTRUM_FILES),
-    "geometry": (LIMITS, "Width formulas and Monte Carlo", ["results/geometry.h5"]),
+    "spectra": (SPECTRA, "Eigenvalue densities", SPECTRUM_FILES),
+    "geometry": (
+        MONTE_CARLO,
+        "Width formulas and Monte Carlo",
+        ["results/geometry.h5"],
+    ),
 }
 if not study.blocks:
     del TABLES["blocks"]
@@ -55,63 +74,74 @@ if not study.blocks:
 # name: section of the report, title, tables and result files that the figure shows
 FIGURES = {
     "frontier": (
-        SPIRAL,
+        FRONTIER,
         "How sparse can it be?",
         ["tables/frontier.csv", "tables/from_above.csv", "tables/methods.csv"],
     ),
     "gap": (
-        SPIRAL,
+        OPTIMAL,
         "Pruning on the network that the search found",
         ["tables/equal_budget.csv", "tables/frontier.csv"],
     ),
     "sparsest": (
-        SPIRAL,
+        SPARSEST,
         "The sparsest networks",
         ["tables/frontier.csv", "search/frontier.h5", "data/spiral.h5"],
     ),
     "search": (
-        SPIRAL,
+        FRONTIER,
         "The search",
         ["tables/frontier.csv", "tables/search_runs.csv"],
     ),
     "search_success": (
-        SPIRAL,
+        FRONTIER,
         "How often training succeeds",
         ["tables/search_success.csv"],
     ),
     "certificate": (
-        SPIRAL,
+        FRONTIER,
         "What the search excludes",
         ["tables/exclusion.csv", "tables/power.csv"],
     ),
-    "widths": (SPIRAL, "Methods, by width", ["tables/methods.csv"]),
-    "success": (SPIRAL, "How often methods succeed", ["tables/success.csv"]),
+    "widths": (WIDTHS, "Methods, by width", ["tables/methods.csv"]),
+    "success": (METHODS, "How often methods succeed", ["tables/success.csv"]),
     "connectivity": (
-        SPIRAL,
+        METHODS,
         "Connectivity of pruned networks",
         ["tables/connectivity.csv", "tables/methods.csv"],
     ),
     "repair": (
-        SPIRAL,
+        METHODS,
         "Does counting effective weights help?",
         ["tables/frontier.csv", "tables/methods.csv"],
     ),
-    "spiral": (SPIRAL, "The task", ["data/spiral.h5"]),
+    "spiral": (TASK, "The task", ["data/spiral.h5"]),
     "limits": (
         LIMITS,
         "Limits and one-shot pruning",
         ["tables/sweeps.csv", "tables/bounds.csv"],
     ),
     "predictions": (LIMITS, "Predicted and measured", ["tables/bounds.csv"]),
-    "spectra": (LIMITS, "Spectra", ["tables/spectra.csv"]),
-    "geometry": (LIMITS, "Are the formulas right?", ["tables/geometry.csv"]),
+    "spectra": (SPECTRA, "Spectra", ["tables/spectra.csv"]),
+    "geometry": (MONTE_CARLO, "Are the formulas right?", ["tables/geometry.csv"]),
 }
 
 TABLE_FILES = [f"results/tables/{name}.csv" for name in TABLES]
 FIGURE_FILES = [f"results/figures/{name}.svg" for name in FIGURES]
 
 
-for place, (name, (section, title, files)) in enumerate(TABLES.items(), start=1):
+def labelled(what, entries):
+    """How the report lists each of `entries`: `Figure 3.2 The search`, counted by section."""
+    counts = Counter()
+    labels = {}
+    for name, (section, title, files) in entries.items():
+        counts[section] += 1
+        labels[name] = f"{what} {int(section[:2])}.{counts[section]} {title}"
+    return labels
+
+
+for name, label in labelled("Table", TABLES).items():
+    section, _, files = TABLES[name]
 
     rule:
         name:
@@ -126,8 +156,7 @@ for place, (name, (section, title, files)) in enumerate(TABLES.items(), start=1)
                 f"results/tables/{name}.html",
                 caption=f"../report/tables/{name}.rst",
                 category=section,
-                subcategory="Tables",
-                labels={"table": f"{place}. {title}"},
+                labels={"result": label},
             ),
         log:
             f"logs/table-{name}.log",
@@ -147,7 +176,8 @@ for place, (name, (section, title, files)) in enumerate(TABLES.items(), start=1)
             "> {log} 2>&1"
 
 
-for place, (name, (section, title, files)) in enumerate(FIGURES.items(), start=1):
+for name, label in labelled("Figure", FIGURES).items():
+    section, _, files = FIGURES[name]
 
     rule:
         name:
@@ -161,8 +191,7 @@ for place, (name, (section, title, files)) in enumerate(FIGURES.items(), start=1
                 f"results/figures/{name}.svg",
                 caption=f"../report/figures/{name}.rst",
                 category=section,
-                subcategory="Figures",
-                labels={"figure": f"{place}. {title}"},
+                labels={"result": label},
             ),
         log:
             f"logs/figure-{name}.log",
