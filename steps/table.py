@@ -9,7 +9,7 @@ from sparselimit.tables import TABLES, as_html
 
 
 def main(arguments: Namespace) -> None:
-    files = [store.read(path, *KINDS) for path in arguments.files]
+    files = [store.browse(path, *KINDS) for path in arguments.files]
     table = TABLES[arguments.name](files)
     store.write_text(arguments.output, table.to_csv(index=False))
     store.write_text(arguments.output.with_suffix(".html"), as_html(arguments.name, table))

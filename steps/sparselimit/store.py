@@ -44,7 +44,7 @@ class Stored:
     """What a file holds: arrays and tables by name, and the attributes of its provenance."""
 
     path: Path
-    content: dict[str, np.ndarray | pd.DataFrame]
+    content: Content
     attributes: dict[str, object]
 
     def array(self, name: str) -> np.ndarray:
@@ -122,18 +122,54 @@ def read(path: Path | str, *kinds: str) -> Stored:
     or version, or holds something else than the kind declares.
     """
     path = Path(path)
+    with _opened(path) as file:
+        attributes, declared = _identify(path, kinds, file)
+        content = {name: _read_part(file[name], part) for name, part in declared.parts.items()}
+    _check(path, declared, content)
+    return Stored(path, content, attributes)
+
+
+def browse(path: Path | str, *kinds: str) -> Stored:
+    """A result file of one of the given kinds, whose parts are read when asked for, and not kept.
+
+    For what is made from many files: only the parts that are used are read, and one is in memory at
+    a time. Raises StoreError as `read` does, for a part that does not fit when it is asked for.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        attributes, declared = _identify(path, kinds, file)
+    return Stored(path, _Parts(path, declared), attributes)
+
+
+class _Parts(Mapping[str, np.ndarray | pd.DataFrame]):
+    """The parts of a file, each read anew whenever it is asked for."""
+
+    def __init__(self, path: Path, declared: Kind) -> None:
+        self.path, self.declared = path, declared
+
+    def __getitem__(self, name: str) -> np.ndarray | pd.DataFrame:
+        part = self.declared.parts[name]
+        with _opened(self.path) as file:
+            value = _read_part(file[name], part)
+        if problem := part.problem(value, {}):
+            raise StoreError(f"{self.path}: {name} {problem}")
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.declared.parts)
+
+    def __len__(self) -> int:
+        return len(self.declared.parts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """The file, open for reading; StoreError for whatever goes wrong while it is."""
     if not path.is_file():
         raise StoreError(f"{path}: no such file (run the step that makes it)")
     try:
         with h5py.File(path, "r") as file:
-            attributes = {name: _plain(value) for name, value in file.attrs.items()}
-            declared = _identify(path, kinds, attributes)
-            missing = declared.parts.keys() - file.keys()
-            if missing:
-                raise StoreError(
-                    f"{path}: lacks {_names(missing)}; delete it and run its step again"
-                )
-            content = {name: _read_part(file[name], part) for name, part in declared.parts.items()}
+            yield file
     except StoreError:
         raise
     except Exception as error:  # h5py raises many types for damaged files
@@ -141,8 +177,6 @@ def read(path: Path | str, *kinds: str) -> Stored:
         raise StoreError(
             f"{path}: not a readable result file ({reason}); delete it and run its step again"
         ) from error
-    _check(path, declared, content)
-    return Stored(path, content, attributes)
 
 
 @cache
@@ -179,8 +213,9 @@ def _kind(name: str) -> Kind:
     return KINDS[name]
 
 
-def _identify(path: Path, kinds: Sequence[str], attributes: dict[str, object]) -> Kind:
-    """What a file declares itself to be, if that is among the kinds asked for."""
+def _identify(path: Path, kinds: Sequence[str], file: h5py.File) -> tuple[dict[str, object], Kind]:
+    """The attributes of a file and what it declares itself to be, if asked for and whole."""
+    attributes = {name: _plain(value) for name, value in file.attrs.items()}
     kind = attributes.get("kind")
     if kind not in kinds:
         what = f"of kind '{kind}'" if kind else "not a result file of this project"
@@ -191,7 +226,10 @@ def _identify(path: Path, kinds: Sequence[str], attributes: dict[str, object]) -
             f"{path}: version {attributes.get('version')} of kind '{kind}', this code reads "
             f"version {declared.version}; delete it and run its step again"
         )
-    return declared
+    missing = declared.parts.keys() - file.keys()
+    if missing:
+        raise StoreError(f"{path}: lacks {_names(missing)}; delete it and run its step again")
+    return attributes, declared
 
 
 def _check(path: Path, declared: Kind, content: Mapping[str, object]) -> None:

@@ -1,10 +1,11 @@
 """The tables of the report, one function each: from result files to data frames.
 
 Every function takes the stored files it is made from and returns a data frame with plain columns;
-accuracies are fractions, `weights` count kept entries of weight matrices.
+accuracies are fractions, `weights` count kept entries of weight matrices. There can be many files
+with millions of runs, so each is reduced by itself before the next is looked at (`store.browse`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,13 @@ def methods(files: Sequence[Stored]) -> pd.DataFrame:
     Accuracies over learning rates, schedules and seeds: median, a band from the 10th to the 90th
     percentile, least and greatest.
     """
-    groups = _spiral_runs(files).groupby(RUN_GROUP)
+    return _sorted(_methods_of(_spiral_runs(file)) for file in files)
+
+
+def _methods_of(runs: pd.DataFrame) -> pd.DataFrame:
+    groups = runs.groupby(RUN_GROUP)
     accuracy = groups.accuracy
-    table = groups.agg(
+    return groups.agg(
         width=("width", "first"),
         runs=("accuracy", "size"),
         steps=("steps", "sum"),
@@ -45,12 +50,12 @@ def methods(files: Sequence[Stored]) -> pd.DataFrame:
         accuracy_low=accuracy.min(),
         accuracy_high=accuracy.max(),
     )
-    return table.reset_index()
 
 
 def success(files: Sequence[Stored]) -> pd.DataFrame:
     """From `spiral-runs`: share of runs that reach each accuracy, with its 95% Wilson interval."""
-    return _success_rates(_spiral_runs(files), RUN_GROUP)
+    counts = [_successes(_spiral_runs(file), RUN_GROUP) for file in files]
+    return _success_rates(pd.concat(counts), RUN_GROUP)
 
 
 def connectivity(files: Sequence[Stored]) -> pd.DataFrame:
@@ -59,14 +64,16 @@ def connectivity(files: Sequence[Stored]) -> pd.DataFrame:
     A row is a layer: its weight matrix and the neurons it leads to (see `sparsity.connectivity` for
     the classes of neurons).
     """
-    parts = []
-    for file in files:
-        layers = file.table("layers")
-        own = file.table("runs")[["method", "network", "target"]].iloc[layers.run]
-        parts.append(layers.assign(study=study_of(file), **own.reset_index(drop=True)))
     counts = ["weights", "effective_weights", "active", "constant", "dead", "unused"]
     keys = [*RUN_GROUP, "when", "layer"]
-    return pd.concat(parts).groupby(keys)[counts].mean().reset_index()
+
+    def means(file: Stored) -> pd.DataFrame:
+        layers = file.table("layers")
+        own = file.table("runs")[["method", "network", "target"]].iloc[layers.run]
+        layers = layers.assign(study=study_of(file), **own.reset_index(drop=True))
+        return layers.groupby(keys)[counts].mean()
+
+    return _sorted(means(file) for file in files)
 
 
 def equal_budget(files: Sequence[Stored]) -> pd.DataFrame:
@@ -78,14 +85,11 @@ def equal_budget(files: Sequence[Stored]) -> pd.DataFrame:
     `search_high` enclose 90% of them, `search_full` is the best of all starts. They are missing
     where the search has no networks of so many weights.
     """
-    starts = _searched(_of_kind(files, "search-shard"))
-    groups = _spiral_runs(_of_kind(files, "spiral-runs")).groupby(RUN_GROUP)
-    table = groups.agg(
-        runs=("accuracy", "size"),
-        steps=("steps", "sum"),
-        method_best=("accuracy", "max"),
-        method_median=("accuracy", "median"),
-    ).reset_index()
+    searched, runs = (_of_kind(files, kind) for kind in ("search-shard", "spiral-runs"))
+    if not runs:
+        raise InputError("no file of kind 'spiral-runs' is given: there is nothing to tell")
+    starts = _searched(searched)
+    table = _sorted(_budgets_of(_spiral_runs(file)) for file in runs)
     columns = ["search_expected", "search_low", "search_high", "search_full"]
     of_search = [
         _best_of_search(starts.get(target), steps)
@@ -94,13 +98,24 @@ def equal_budget(files: Sequence[Stored]) -> pd.DataFrame:
     return table.join(pd.DataFrame(of_search, columns=columns))
 
 
+def _budgets_of(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs.groupby(RUN_GROUP).agg(
+        runs=("accuracy", "size"),
+        steps=("steps", "sum"),
+        method_best=("accuracy", "max"),
+        method_median=("accuracy", "median"),
+    )
+
+
 def _best_of_search(starts: pd.DataFrame | None, steps: int) -> tuple[float, ...]:
     if starts is None:
         return (np.nan,) * 4
     # A start costs what starts cost on average: which go on is found out on the way.
-    budget = min(max(1, round(steps / starts.steps.mean())), len(starts))
-    low, high = best_quantiles(starts.accuracy, budget, [0.05, 0.95])
-    return expected_best(starts.accuracy, budget), low, high, starts.accuracy.max()
+    n = int(starts.starts.sum())
+    budget = min(max(1, round(steps * n / starts.steps.sum())), n)
+    accuracy = _spread(starts)
+    low, high = best_quantiles(accuracy, budget, [0.05, 0.95])
+    return expected_best(accuracy, budget), low, high, accuracy.max()
 
 
 def frontier(files: Sequence[Stored]) -> pd.DataFrame:
@@ -133,10 +148,7 @@ def bracket(files: Sequence[Stored]) -> pd.DataFrame:
     found = [
         search.table("by_weights").assign(source="search"),
         beam.table("by_weights").assign(source="beam"),
-        *(
-            file.table("runs").rename(columns={"method": "source"})
-            for file in _of_kind(files, "spiral-runs")
-        ),
+        *map(_best_by_weights, _of_kind(files, "spiral-runs")),
     ]
     reached = pd.concat([rows[["source", "weights", "accuracy"]] for rows in found])
     best = search.table("by_weights").sort_values("weights")
@@ -175,10 +187,11 @@ def search_runs(files: Sequence[Stored]) -> pd.DataFrame:
     their rank (`runs` of them), a fair sample of full trainings; `best` is of all starts.
     """
     rows = []
-    for weights, runs in _searched(files).items():
-        fair = runs[runs.calibration] if (runs.dropped > 0).any() else runs
-        quantiles = fair.accuracy.quantile([0.5, 0.9, 0.99]).tolist()
-        rows.append((weights, *quantiles, runs.accuracy.max(), len(fair)))
+    for weights, starts in _searched(files).items():
+        fair = starts[starts.calibration] if starts.raced.any() else starts
+        accuracy = _spread(fair)
+        quantiles = np.quantile(accuracy, [0.5, 0.9, 0.99]) if len(accuracy) else [np.nan] * 3
+        rows.append((weights, *quantiles, starts.accuracy.max(), len(accuracy)))
     return pd.DataFrame(rows, columns=["weights", "q50", "q90", "q99", "best", "runs"])
 
 
@@ -229,19 +242,22 @@ def blocks(files: Sequence[Stored]) -> pd.DataFrame:
 
     A row is about one accuracy: the share of runs that reach it, with its 95% Wilson interval.
     """
-    parts = []
+    keys = ["search", "weights"]
+    extents, counts = [], []
     for file in files:
         runs, networks = file.table("runs"), file.table("networks").set_index("network")
         weights = networks.weights[runs.network].to_numpy()
-        parts.append(runs.assign(search=file.path.parent.name, weights=weights))
-    runs = pd.concat(parts, ignore_index=True)
-    keys = ["search", "weights"]
-    extent = runs.groupby(keys).agg(
-        networks=("network", "nunique"),
-        steps=("steps", "sum"),
-        best_accuracy=("accuracy", "max"),
-    )
-    return extent.reset_index().merge(_success_rates(runs, keys), on=keys)
+        runs = runs.assign(search=file.path.parent.name, weights=weights)
+        extent = runs.groupby(keys).agg(
+            networks=("network", "nunique"),  # shards have no network in common
+            steps=("steps", "sum"),
+            best_accuracy=("accuracy", "max"),
+        )
+        extents.append(extent)
+        counts.append(_successes(runs, keys))
+    reduced = {"networks": "sum", "steps": "sum", "best_accuracy": "max"}
+    extent = pd.concat(extents).groupby(keys).agg(reduced)
+    return extent.reset_index().merge(_success_rates(pd.concat(counts), keys), on=keys)
 
 
 def thresholds(files: Sequence[Stored]) -> pd.DataFrame:
@@ -250,11 +266,8 @@ def thresholds(files: Sequence[Stored]) -> pd.DataFrame:
     One row per accuracy and source: the search, or a method in its best run at any width. `weights`
     is missing where the accuracy was not reached; `steps` is what the source spent in all.
     """
-    found = [frontier(_of_kind(files, "frontier")).assign(source="search")]
-    found += [
-        file.table("runs").rename(columns={"method": "source"})
-        for file in _of_kind(files, "spiral-runs")
-    ]
+    search = frontier(_of_kind(files, "frontier")).assign(source="search")
+    found = [search, *map(_best_by_weights, _of_kind(files, "spiral-runs"))]
     reached = pd.concat([rows[["source", "weights", "accuracy", "steps"]] for rows in found])
     rows = []
     for source, runs in reached.groupby("source"):
@@ -353,39 +366,69 @@ def study_of(file: Stored) -> str:
     return file.path.parent.name if "method" in file.config else "dense"
 
 
-def _spiral_runs(files: Sequence[Stored]) -> pd.DataFrame:
-    """All runs, with their study, density, and the largest width of their network."""
-    if not files:
-        raise InputError("no file of kind 'spiral-runs' is given: there is nothing to tell")
-    runs = pd.concat([file.table("runs").assign(study=study_of(file)) for file in files])
+def _spiral_runs(file: Stored) -> pd.DataFrame:
+    """The runs of a file, with their study, density, and the largest width of their network."""
+    runs = file.table("runs").assign(study=study_of(file))
     weights = 2 * runs.d1 + runs.d1 * runs.d2 + runs.d2 * runs.d3 + runs.d3
     return runs.assign(
         density=runs.weights / weights, width=runs[["d1", "d2", "d3"]].max(axis=1)
     ).reset_index(drop=True)
 
 
-def _success_rates(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Share of the runs of each group that reach each accuracy, with its 95% Wilson interval."""
-    rows = []
-    for level in ACCURACIES:
-        groups = runs.assign(reached=runs.accuracy >= level).groupby(keys)
-        rows.append(
-            groups.agg(runs=("reached", "size"), successes=("reached", "sum"))
-            .reset_index()
-            .assign(accuracy=level)
-        )
+def _sorted(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of groups, which no two files share, as one."""
+    return pd.concat(parts).sort_index().reset_index()
+
+
+def _best_by_weights(file: Stored) -> pd.DataFrame:
+    """From `spiral-runs`: the best accuracy of each method at each number of weights; all steps."""
+    groups = file.table("runs").rename(columns={"method": "source"}).groupby(["source", "weights"])
+    return groups.agg(accuracy=("accuracy", "max"), steps=("steps", "sum")).reset_index()
+
+
+def _successes(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Of each group the number of runs, and how many of them reach each accuracy."""
+    reached = pd.DataFrame({level: runs.accuracy >= level for level in ACCURACIES})
+    return reached.assign(runs=1, **runs[keys]).groupby(keys).sum()
+
+
+def _success_rates(counts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Share of the runs of each group that reach each accuracy, with its 95% Wilson interval.
+
+    `counts` are those of `_successes`, of one or several files.
+    """
+    counts = counts.groupby(keys).sum()
+    rows = [
+        counts[["runs"]].assign(successes=counts[level], accuracy=level).reset_index()
+        for level in ACCURACIES
+    ]
     table = pd.concat(rows, ignore_index=True)
     low, high = wilson(table.successes, table.runs)
     return table.assign(rate=table.successes / table.runs, rate_low=low, rate_high=high)
 
 
 def _searched(files: Sequence[Stored]) -> dict[int, pd.DataFrame]:
-    """All starts of the search, by number of weights."""
-    parts: dict[int, list[pd.DataFrame]] = {}
+    """All starts of the search, by number of weights: how many came to each accuracy.
+
+    An accuracy is a share of the spiral's points, so there are few different ones. Of each:
+    `calibration`, `accuracy`, how many `starts`, their `steps`, and whether any of them was dropped
+    for its loss (`raced`).
+    """
+    keys = ["calibration", "accuracy"]
+    reduced = {"starts": "sum", "steps": "sum", "raced": "any"}
+    parts: dict[int, pd.DataFrame] = {}
     for file in files:
         runs = file.table("runs")
-        parts.setdefault(int(file.config["weights"]), []).append(runs)
-    return {weights: pd.concat(parts[weights]) for weights in sorted(parts)}
+        counts = runs.assign(starts=1, raced=runs.dropped > 0).groupby(keys).agg(reduced)
+        weights = int(file.config["weights"])
+        both = pd.concat([parts[weights], counts]) if weights in parts else counts
+        parts[weights] = both.groupby(keys).agg(reduced)
+    return {weights: parts[weights].reset_index() for weights in sorted(parts)}
+
+
+def _spread(starts: pd.DataFrame) -> np.ndarray:
+    """The accuracies of starts that `_searched` has counted."""
+    return np.repeat(starts.accuracy.to_numpy(), starts.starts)
 
 
 def _named(file: Stored, table: str) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Predictions of a network's limit from stored spectra, beside what one-shot pruning measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,7 @@ def test_every_row_has_a_limit_or_a_reason(tmp_path: Path, steps: int) -> None:
 
 def test_a_spread_between_batches_that_is_none_is_refused() -> None:
     spectrum = spectrum_file("ggn")
-    spectrum.content["batch_losses"] = np.array([0.4])
+    content = {**spectrum.content, "batch_losses": np.array([0.4])}
+    spectrum = replace(spectrum, content=content)
     with refused("'batch_std'", "must be positive"):
         predictions(network_file(), [spectrum], sweep_file(), [0.1])

@@ -120,7 +120,11 @@ def contents(draw: st.DrawFn) -> Content:
 def test_what_is_written_is_read_back(folder: Path, content: Content) -> None:
     path = folder / "everything.h5"
     store.write(path, "everything", content, config={})
-    found = store.read(path, "everything")
+    for found in (store.read(path, "everything"), store.browse(path, "everything")):
+        _assert_same_content(found, content)
+
+
+def _assert_same_content(found: store.Stored, content: Content) -> None:
     assert found.content.keys() == content.keys()
     for name in content:
         if name == "table":
@@ -321,6 +325,8 @@ def test_damaged_tables_are_refused(tmp_path: Path, damage: Callable[[h5py.File]
         damage(file)
     with refused(str(path), error=StoreError):
         store.read(path, "geometry")
+    with refused(str(path), error=StoreError):
+        store.browse(path, "geometry").table("geometry")
 
 
 def test_what_is_no_whole_hdf5_file_is_refused(path: Path) -> None:
@@ -328,8 +334,9 @@ def test_what_is_no_whole_hdf5_file_is_refused(path: Path) -> None:
     lengths = [*range(0, len(whole), max(1, len(whole) // 40)), 7, 8, len(whole) - 1]
     for length in lengths:
         path.write_bytes(whole[:length])
-        with refused(str(path), "run its step again", error=StoreError):
-            store.read(path, "points")
+        for look in (store.read, store.browse):
+            with refused(str(path), "run its step again", error=StoreError):
+                look(path, "points")
     path.write_text("x,y\n1,2\n")
     with refused(str(path), "not a readable result file", error=StoreError):
         store.read(path, "points")
@@ -337,8 +344,22 @@ def test_what_is_no_whole_hdf5_file_is_refused(path: Path) -> None:
 
 def test_missing_files_and_folders_are_refused(path: Path) -> None:
     for missing in (path.parent, path.with_name("other.h5"), path / "below"):
-        with refused(str(missing), "no such file", error=StoreError):
-            store.read(missing, "points")
+        for look in (store.read, store.browse):
+            with refused(str(missing), "no such file", error=StoreError):
+                look(missing, "points")
+
+
+def test_parts_are_read_only_when_they_are_asked_for(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["x"][0, 0] = np.nan
+    found = store.browse(path, "points")
+    assert found.config == {"seed": 3}
+    assert found.array("y").tolist() == [0, 1, 0, 1, 0]
+    with refused(str(path), "x contains NaN", error=StoreError):
+        found.array("x")
+    path.unlink()
+    with refused(str(path), "no such file", error=StoreError):
+        found.array("y")
 
 
 def test_a_part_that_the_kind_does_not_have_is_refused(path: Path) -> None:

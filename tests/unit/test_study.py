@@ -140,8 +140,7 @@ def test_a_study_is_read_without_torch() -> None:
 
 def test_the_networks_of_the_literature_are_trained_as_published() -> None:
     """Epochs, learning rate, L1 penalty, warm-up, schedule and milestones of the published code."""
-    overlay = yaml.safe_load((ROOT / "studies" / "networks.yaml").read_text())
-    networks = study.read(merged(config(), overlay)).networks
+    networks = overlaid("paper").networks
     steps = ("step", [60, 120, 160], 0.5)
     for name, recipe in {
         "fc5": (0.01, 5e-5, 0, "constant"),

@@ -1,6 +1,9 @@
 """The tables of the report, against numbers worked out by hand."""
 
+import gc
 import json
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from sparselimit.store import Stored
 from tests.unit.refusals import refused
 
 
-def stored(kind: str, path: str, content: dict[str, Any], **config: object) -> Stored:
+def stored(kind: str, path: str, content: Mapping[str, Any], **config: object) -> Stored:
     return Stored(Path(path), content, {"kind": kind, "config": json.dumps(config)})
 
 
@@ -351,6 +354,89 @@ def test_bracket() -> None:
     assert table.source.tolist() == ["search", "beam", "beam", "", ""]
     assert table.searched_below.tolist() == [9, 11, 11, 11, 11]
     assert table.excluded_rate.tolist() == pytest.approx([0.08, 0.1, 0.1, 0.1, 0.1])
+
+
+# --- Many files ----------------------------------------------------------------------------------
+
+ROWS, FILES = 4000, 12
+
+
+class Made(Mapping[str, pd.DataFrame]):
+    """Parts of a file that are made whenever they are asked for, as `store.browse` reads them."""
+
+    def __init__(self, **parts: Callable[[], pd.DataFrame]) -> None:
+        self.parts = parts
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        return self.parts[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+
+def _rows(**columns: object) -> Callable[[], pd.DataFrame]:
+    return lambda: pd.DataFrame({"row": np.arange(ROWS), **columns})
+
+
+def _many(kind: str, number: int) -> Stored:
+    """One of many large files, each of its own numbers in memory."""
+    some = np.random.default_rng(number)
+    accuracy = some.integers(0, 5, ROWS) / 4
+    if kind == "spiral-runs":
+        run = runs_file(f"m{number}", 3, [{}]).table("runs").iloc[0]
+        layers = dict.fromkeys(["weights", "effective_weights", "active", "constant"], 1.0)
+        content = {
+            "runs": _rows(**{str(k): v for k, v in run.items()} | {"accuracy": accuracy}),
+            "layers": _rows(run=0, when="end", layer=1, **layers, dead=0.0, unused=0.0),
+        }
+        return stored(kind, f"wide/m{number}.h5", Made(**content), method=f"m{number}")
+    raced = {"dropped": -1, "calibration": False}
+    runs = _rows(network=np.arange(ROWS), accuracy=accuracy, steps=7, **raced)
+    networks = _rows(network=np.arange(ROWS), weights=12)
+    parts = Made(runs=runs, networks=networks)
+    return stored(kind, f"b/first/{number}.h5", parts, weights=20 - number)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("methods", ["spiral-runs"]),
+        ("success", ["spiral-runs"]),
+        ("connectivity", ["spiral-runs"]),
+        ("equal_budget", ["spiral-runs", "search-shard"]),
+        ("search_runs", ["search-shard"]),
+        ("blocks", ["block-runs"]),
+    ],
+)
+def test_a_table_of_many_files_takes_the_memory_of_one(name: str, kinds: list[str]) -> None:
+    def peak(n: int) -> int:
+        files = [_many(kind, i) for kind in kinds for i in range(n)]
+        gc.collect()
+        tracemalloc.start()
+        try:
+            tables.TABLES[name](files)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # what is made once and kept is not counted
+    assert peak(FILES) < 2 * peak(1)
+
+
+@pytest.mark.parametrize("name", ["search_runs", "blocks"])
+def test_it_is_the_same_however_runs_are_cut_into_files(name: str) -> None:
+    kind = {"search_runs": "search-shard", "blocks": "block-runs"}[name]
+    whole = [_many(kind, i) for i in range(2)]
+    halves = []
+    for file in whole:
+        for half in (0, 1):
+            parts = {part: file.table(part)[half::2].reset_index() for part in file.content}
+            halves.append(Stored(file.path, parts, file.attributes))
+    table = tables.TABLES[name]
+    pd.testing.assert_frame_equal(table(whole), table(halves))
 
 
 OF_FRONTIER = ("certificate", "known", "exclusion", "power")

@@ -38,11 +38,15 @@ class Workflow:
         configs = ["studies/smoke.yaml", *(["overlay.yaml"] if overlay else [])]
         done = self.snakemake("--dry-run", "--configfile", *configs)
         assert done.returncode == 0, done.stdout + done.stderr
-        output = done.stdout + done.stderr
-        if "Nothing to be done" in output:
-            return Counter()
-        table = output.split("Job stats:")[1].split("total")[0]
-        return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)})
+        return jobs_by_rule(done.stdout + done.stderr)
+
+
+def jobs_by_rule(output: str) -> Counter[str]:
+    """Numbers of jobs by rule that a dry run has printed."""
+    if "Nothing to be done" in output:
+        return Counter()
+    table = output.split("Job stats:")[1].split("total")[0]
+    return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)})
 
 
 @pytest.fixture(scope="session")
