@@ -5,14 +5,15 @@ from pathlib import Path
 
 from sparselimit import cli, store
 from sparselimit.kinds import KINDS
-from sparselimit.tables import TABLES, as_html
+from sparselimit.pages import table_page
+from sparselimit.tables import TABLES
 
 
 def main(arguments: Namespace) -> None:
     files = [store.browse(path, *KINDS) for path in arguments.files]
     table = TABLES[arguments.name](files)
     store.write_text(arguments.output, table.to_csv(index=False))
-    store.write_text(arguments.output.with_suffix(".html"), as_html(arguments.name, table))
+    store.write_text(arguments.output.with_suffix(".html"), table_page(arguments.name, table))
 
 
 if __name__ == "__main__":

@@ -446,22 +446,3 @@ def _only(files: Sequence[Stored]) -> Stored:
 
 def _of_kind(files: Sequence[Stored], kind: str) -> list[Stored]:
     return [file for file in files if file.attributes["kind"] == kind]
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th {{ position: sticky; top: 0; background: #fff; border-bottom: 2px solid #222; }}
-td {{ border-bottom: 1px solid #ddd; }}
-th, td {{ padding: 0.25em 0.8em; text-align: right; }}
-</style></head><body>{table}</body></html>
-"""
-
-
-def as_html(name: str, table: pd.DataFrame) -> str:
-    """A page of its own that shows a table: numbers rounded to four digits, gaps as a dash."""
-    # As objects, for pandas shows a gap among whole numbers in a way of its own.
-    plain = table.astype(object).where(table.notna(), np.nan)
-    rows = plain.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.4g}")
-    return _PAGE.format(title=name.replace("_", " "), table=rows)

@@ -4,7 +4,6 @@ import gc
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -471,48 +470,3 @@ def test_every_table_names_kinds_that_there_are() -> None:
         first_line = (function.__doc__ or "").splitlines()[0]
         named = first_line.removeprefix("From `").split("`:")[0].split("` and `")
         assert set(named) <= set(KINDS), name
-
-
-# --- HTML ----------------------------------------------------------------------------------------
-
-
-class Cells(HTMLParser):
-    """The texts of a page's table, row by row, and its title."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.title, self.inside = "", ""
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.inside = tag
-        if tag == "tr":
-            self.rows.append([])
-
-    def handle_data(self, data: str) -> None:
-        if self.inside in ("td", "th"):
-            self.rows[-1].append(data)
-        elif self.inside == "title":
-            self.title += data
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
-
-
-def test_pages_show_rounded_numbers_and_gaps() -> None:
-    table = pd.DataFrame(
-        {
-            "name": ["a<b", "c"],
-            "share": [0.123456, np.nan],
-            "large": [123456.0, 1e-9],
-            "count": pd.array([7, None], dtype="Int64"),
-        }
-    )
-    cells = Cells()
-    cells.feed(tables.as_html("search_runs", table))
-    assert cells.title == "search runs"
-    assert cells.rows == [
-        ["name", "share", "large", "count"],
-        ["a<b", "0.1235", "1.235e+05", "7"],
-        ["c", "–", "1e-09", "–"],
-    ]

@@ -1,51 +1,17 @@
 """The report in a real browser: headless Chromium opens it, and every figure and table in it."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests import browsing
 from tests.workflow.conftest import Workflow
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="needs Chromium (Debian: chromium chromium-driver)"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    """A headless Chromium that reaches no network."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--proxy-server=127.0.0.1:9",
-        "--window-size=1400,900",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+pytestmark = [pytest.mark.workflow, pytest.mark.browser]
 
 
 def _open(browser: WebDriver, report: Path, *path: str) -> None:
@@ -110,7 +76,9 @@ def test_sections_stand_in_reading_order(browser: WebDriver, finished: Workflow)
 def test_every_result_is_listed_in_its_section_and_shown(
     browser: WebDriver, finished: Workflow
 ) -> None:
+    """And none of them makes an error or asks anything of a network."""
     report = finished.folder / "report.html"
+    browsing.errors(browser), browsing.requests(browser)
     _open(browser, report)
     shown = 0
     for section in _sections(browser):
@@ -123,10 +91,5 @@ def test_every_result_is_listed_in_its_section_and_shown(
             WebDriverWait(browser, 20).until(is_shown)
             shown += 1
     assert shown == browser.execute_script("return Object.keys(results).length")
-
-
-def test_no_errors_and_no_requests(browser: WebDriver, finished: Workflow) -> None:
-    """The console is free of errors; a request to the network would have failed and shown there."""
-    _open(browser, finished.folder / "report.html", "03 The frontier")
-    severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-    assert severe == []
+    assert browsing.errors(browser) == []
+    assert browsing.requests(browser) == []
