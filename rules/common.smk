@@ -28,10 +28,15 @@ os.environ.update(PATH=os.pathsep.join([here, *os.get_exec_path()]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def any_of(names):
+    """A pattern for just these names: what the study does not have, no rule makes."""
+    return "|".join(names) or "(?!)"
+
+
 wildcard_constraints:
-    method="[a-z][a-z0-9_]*",
-    network="[a-z][a-z0-9_]*",
-    study="[a-z][a-z0-9_]*",
+    method=any_of(study.prune.methods),
+    network=any_of(study.networks),
+    study=any_of(study.prune.studies),
     weights=r"\d+",
 
 
@@ -51,6 +56,20 @@ def shards_of(weights):
     """Into how many jobs the search of all networks of so many weights is cut."""
     runs = totals(study.search.weights[1])[weights] * study.search.starts
     return ceil(runs / study.search.runs_per_job)
+
+
+def frontier_of_study(wildcards):
+    """The search, for a study that starts from what it found."""
+    searched = study.prune.studies[wildcards.study].searched
+    return "results/search/frontier.h5" if searched else []
+
+
+def start_of_study(wildcards, input):
+    """From which initial values a study's networks start."""
+    of_study = study.prune.studies[wildcards.study]
+    frontier = f" --frontier {input.frontier}" if input.frontier else ""
+    initial = shlex.quote(str(of_study.initial))
+    return f"--initial {initial}{frontier} {flags(of_study, 'accuracy')}"
 
 
 def data_of(wildcards):

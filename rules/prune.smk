@@ -18,11 +18,7 @@ rule prune_spiral:
             "prune_spiral.py", f"sparselimit.pruning.{CHOICES[w.method].method}"
         ),
         data="results/data/spiral.h5",
-        frontier=lambda w: (
-            "results/search/frontier.h5"
-            if study.prune.studies[w.study].searched
-            else []
-        ),
+        frontier=frontier_of_study,
     output:
         "results/prune/{study}/{method}.h5",
     log:
@@ -38,14 +34,9 @@ rule prune_spiral:
     params:
         method=lambda w: flags(CHOICES[w.method], "method", "name", "count"),
         options=lambda w: json.dumps(CHOICES[w.method].options, sort_keys=True),
-        study=lambda w: flags(
-            study.prune.studies[w.study], "networks", "targets", "accuracy"
-        ),
-        initial=lambda w: study.prune.studies[w.study].initial,
+        study=lambda w: flags(study.prune.studies[w.study], "networks", "targets"),
+        start=start_of_study,
         control=lambda w: "--control" if study.prune.studies[w.study].control else "",
-        frontier=lambda w, input: (
-            f"--frontier {input.frontier}" if input.frontier else ""
-        ),
         runs=lambda w: flags(
             study.prune.studies[w.study].trained_as(study.runs),
             "protocol",
@@ -59,5 +50,5 @@ rule prune_spiral:
         "prune by {wildcards.method} in the study {wildcards.study}"
     shell:
         "python {input.script} --data {input.data} {params.method} --options {params.options:q} "
-        "{params.study} --fitting --initial {params.initial:q} {params.frontier} {params.control} "
-        "{params.runs} --device {resources.device} --output {output} > {log} 2>&1"
+        "{params.study} --fitting {params.start} {params.control} {params.runs} "
+        "--device {resources.device} --output {output} > {log} 2>&1"

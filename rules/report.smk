@@ -12,6 +12,7 @@ SPECTRUM_FILES = [
     for name in study.networks
     for operator in study.spectrum.steps
 ]
+BEAMS = ["results/search/beam.h5", *BEAMS_GIVEN]
 SPIRAL_RUNS = [DENSE_RUNS, *PRUNED_RUNS]
 
 # Sections of the report in reading order. Snakemake sorts them, so they are numbered.
@@ -42,7 +43,7 @@ TABLES = {
         "How many weights each accuracy takes",
         ["results/search/frontier.h5", "results/search/beam.h5", *SPIRAL_RUNS],
     ),
-    "from_above": (FRONTIER, "The search from above", ["results/search/beam.h5"]),
+    "from_above": (FRONTIER, "The search from above", BEAMS),
     "certificate": (FRONTIER, "The certificate", ["results/search/frontier.h5"]),
     "known": (SPARSEST, "The sparsest networks known", ["results/search/frontier.h5"]),
     "exclusion": (FRONTIER, "What the search excludes", ["results/search/frontier.h5"]),
@@ -81,7 +82,7 @@ FIGURES = {
     "gap": (
         OPTIMAL,
         "Pruning on the network that the search found",
-        ["tables/equal_budget.csv", "tables/frontier.csv"],
+        ["tables/equal_budget.csv", "tables/frontier.csv", "tables/from_above.csv"],
     ),
     "sparsest": (
         SPARSEST,

@@ -94,11 +94,46 @@ rule beam_spiral:
         most=study.beam.weights[1],
         beam=flags(study.beam, "width", "starts", "learning_rate", "schedule", "epochs"),
         common=flags(study.runs, "protocol", "batch_size"),
-        polish="--polish" if study.beam.polish else "",
+        rest="--polish" if study.beam.polish else "",
     message:
         "search from above"
     shell:
         "python {input.script} {input.networks} --data {input.data} "
         "--least-weights {params.least} --most-weights {params.most} {params.beam} "
-        "{params.common} {params.polish} --device {resources.device} --output {output} "
+        "{params.common} {params.rest} --device {resources.device} --output {output} "
         "> {log} 2>&1"
+
+
+# The same inside the initial network that a study is given: its pruned masks lose weights, and each
+# mask is trained as the study trains.
+use rule beam_spiral as beam_given with:
+    input:
+        script="steps/beam_spiral.py",
+        library=sources("beam_spiral.py"),
+        data="results/data/spiral.h5",
+        frontier=frontier_of_study,
+        networks=lambda w: [
+            f"results/prune/{w.study}/{method}.h5" for method in CHOICES
+        ],
+    output:
+        "results/search/beam-{study}.h5",
+    log:
+        "logs/beam_given-{study}.log",
+    benchmark:
+        "benchmarks/beam_given-{study}.jsonl"
+    params:
+        least=lambda w: min(study.prune.studies[w.study].targets),
+        most=study.beam.weights[1],
+        beam=lambda w: flags(study.beam, "width", "learning_rate", "schedule")
+        + f" --epochs {study.runs.epochs}",
+        common=flags(study.runs, "protocol", "batch_size"),
+        rest=start_of_study,
+    message:
+        "search from above in the initial network of {wildcards.study}"
+
+
+BEAMS_GIVEN = [
+    f"results/search/beam-{name}.h5"
+    for name, pruned in study.prune.studies.items()
+    if pruned.initial != "random"
+]

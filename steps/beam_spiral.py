@@ -1,7 +1,8 @@
 """Search for sparse networks from above: take weights away from trained networks, one at a time.
 
 At each number of weights all that a removal leads to are trained, and the best are what the next
-removals start from. The result has the best network of each number of weights.
+removals start from. The result has the best network of each number of weights. With --initial, the
+networks are masks of that initial network, and each is trained from its values there.
 """
 
 from argparse import Namespace
@@ -11,6 +12,7 @@ from sparselimit import cli, spiral, store
 from sparselimit.ensemble.members import SCHEDULES
 from sparselimit.errors import InputError
 from sparselimit.pruning.problem import PROTOCOLS
+from sparselimit.search import sparsest
 from sparselimit.search.ancestors import FILE_KINDS, best_networks
 from sparselimit.search.beam import Beam, content, polish, search_down
 
@@ -19,8 +21,13 @@ def main(arguments: Namespace) -> None:
     least, most = arguments.least_weights, arguments.most_weights
     if least > most:
         raise InputError(f"--least-weights {least}: more than --most-weights {most}")
+    start = sparsest.given_start(arguments)
+    if start and arguments.starts:
+        raise InputError(
+            f"--starts {arguments.starts}: with a given initial network there are none"
+        )
     files = (store.read(path, *FILE_KINDS) for path in arguments.networks)
-    table, networks = best_networks(files, least, most, arguments.width)
+    table, networks = best_networks(files, least, most, arguments.width, start)
     how = Beam(
         least,
         arguments.width,
@@ -66,5 +73,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--polish", action="store_true", help="minimise the loss of the best by L-BFGS at the end"
     )
+    sparsest.add_arguments(parser)
     spiral.add_engine_arguments(parser)
     cli.run(main, parser)

@@ -133,8 +133,17 @@ def certificate(files: Sequence[Stored]) -> pd.DataFrame:
 
 
 def from_above(files: Sequence[Stored]) -> pd.DataFrame:
-    """From `beam`: the best network of each number of weights that removals from above lead to."""
-    return _only(files).table("by_weights")
+    """From `beam`: the best network of each number of weights that removals from above lead to.
+
+    Where `given_start` is true, all of them are masks of the initial network of a `study`.
+    """
+    parts = []
+    for file in files:
+        study = file.path.stem.removeprefix("beam").removeprefix("-")
+        parts.append(file.table("by_weights").assign(given_start=bool(study), study=study))
+    if not parts:
+        raise InputError("no file of kind 'beam' is given: there is nothing to tell")
+    return pd.concat(parts, ignore_index=True)
 
 
 def bracket(files: Sequence[Stored]) -> pd.DataFrame:

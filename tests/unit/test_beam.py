@@ -1,5 +1,6 @@
 """Beam search from above: what removals lead to, what is trained from where, and what is kept."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sparselimit.ensemble import batched
 from sparselimit.ensemble.members import Members, Points
 from sparselimit.ensemble.state import State
 from sparselimit.ensemble.train import Trained, train
-from sparselimit.networks.initial import drawn
+from sparselimit.networks.initial import Fixed, drawn
 from sparselimit.networks.mlp import MLP, positions
 from sparselimit.search import beam
 from sparselimit.search.ancestors import best_networks
@@ -166,6 +167,32 @@ def test_given_networks_join_at_their_own_weights() -> None:
     assert (levels[0].best.weights, levels[0].best.ancestor) == (4, 7)
     assert levels[0].networks <= 2
     assert {level.best.ancestor for level in levels[1:]} == {0}
+
+
+def test_masks_of_a_given_network_start_from_its_values() -> None:
+    """Every network is the training of its own mask from the given values, told apart by label."""
+    origin = drawn(SHAPE, [5])[0].abs().numpy()
+    how = replace(FEW, width=20)
+    levels = search([replace(dense(), origin=origin)], how)
+    shapes = {shape_and_origin(level.best): level for level in levels}
+    assert len(shapes) == len(levels) == 8
+    for level in levels:
+        best, start = level.best, level.initial
+        assert best.origin is not None
+        np.testing.assert_array_equal(start.parameters, best.origin)
+        # The values are those of neurons of the given network, layer by layer.
+        assert np.isin(best.origin, origin).all()
+        alone = trained_alone(start, how)
+        if accuracy(best) > accuracy(start):
+            np.testing.assert_allclose(best.parameters, alone, rtol=1e-5, atol=1e-6)
+    # Each of 8 weights of the first two layers can go alone; up to permutation those are 3 ways.
+    assert levels[-2].networks == 8
+    assert search([dense()], how)[-2].networks == 3
+
+
+def shape_and_origin(network: Network) -> tuple[tuple[int, ...], bytes, int]:
+    assert network.origin is not None
+    return network.shape.sizes, network.origin.tobytes(), network.weights
 
 
 def test_fresh_starts_are_those_of_the_exhaustive_search() -> None:
@@ -348,6 +375,18 @@ def test_as_many_networks_as_the_beam_is_wide_of_each_size(tmp_path: Path) -> No
     assert len(networks) == len(table) == 4
     with refused("2 to 3 effective weights", "they have 4 to 17"):
         best_networks([file], 2, 3, 1)
+
+
+def test_networks_of_files_are_masks_of_a_given_network(tmp_path: Path) -> None:
+    file = pruned_runs(tmp_path / "imp.h5")
+    whole = MLP((2, 4, 4, 4, 1))
+    start = Fixed(whole, np.arange(1.0, whole.n_parameters + 1))
+    _, networks = best_networks([file], 4, 40, width=5, start=start)
+    for network in networks:
+        assert network.origin is not None
+        assert network.origin.shape == network.parameters.shape
+        assert np.isin(network.origin, start.parameters).all()
+        assert (np.diff(network.origin[: network.shape.sizes[1] * 2]) > 0).all()
 
 
 def test_a_file_of_the_search_can_be_gone_on_from(tmp_path: Path) -> None:

@@ -98,7 +98,13 @@ def search_tables(weights: range) -> Given:
         "search_runs": pd.DataFrame({"weights": k, **quantiles}),
         "search_success": search_success_table(weights),
         "from_above": pd.DataFrame(
-            {"weights": k + len(k), "runs": 900, "accuracy": 1 - 0.2 * np.exp(-(k - 4) / 4)}
+            {
+                "study": np.repeat(["", "optimal_start"], len(k)),
+                "given_start": np.repeat([False, True], len(k)),
+                "weights": np.concatenate([k + len(k), k + 6]),
+                "runs": 900,
+                "accuracy": 1 - np.outer([0.2, 0.4], np.exp(-(k - 4) / 4)).ravel(),
+            }
         ),
         **certificate_tables(weights),
     }
@@ -690,7 +696,12 @@ def test_gap_shows_methods_and_search_of_equal_cost() -> None:
         np.testing.assert_allclose(lth, np.stack([rows.target, 100 * rows[column]], axis=1))
     labels = [text.get_text() for text in figure("gap").legends[0].get_texts()]
     equal_cost = ["search, equal cost", "search, cost of IMP-LTH"]
-    assert labels == ["exhaustive search", *equal_cost, "IMP", "IMP-LTH", "SNIP"]
+    above = "from above, from the given start"
+    assert labels == ["exhaustive search", above, *equal_cost, "IMP", "IMP-LTH", "SNIP"]
+    beam = given("gap", "default")["from_above"].query("given_start")
+    np.testing.assert_allclose(
+        points_of(panels[2].lines[1]), np.stack([beam.weights, 100 * beam.accuracy], axis=1)
+    )
     dashed, dotted = (
         [points_of(line) for line in best.lines if line.get_linestyle() == look]
         for look in ("--", ":")

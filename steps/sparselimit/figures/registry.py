@@ -56,7 +56,7 @@ COLUMNS = {
         *("weights", "effective_weights", "active", "constant", "dead"),
     ],
     "frontier": ["weights", "networks", "runs", "dead", "accuracy", "d1", "d2", "d3"],
-    "from_above": ["weights", "runs", "accuracy"],
+    "from_above": ["study", "given_start", "weights", "runs", "accuracy"],
     "exclusion": ["weights", "accuracy", "excluded_rate"],
     "power": ["weights", "accuracy", "rate", "probability"],
     "search_runs": ["weights", "q50", "q90", "q99", "best"],

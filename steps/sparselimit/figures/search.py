@@ -1,5 +1,6 @@
 """How sparse can a network be: the exhaustive search beside pruning methods and dense networks."""
 
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -21,6 +22,7 @@ from sparselimit.figures.layout import (
 )
 from sparselimit.figures.studies import MAGNITUDE, beside_widths, places, pruned
 from sparselimit.figures.style import (
+    BEAM,
     BLACK,
     DOUBLE,
     GREY,
@@ -49,7 +51,8 @@ def frontier(*, frontier: pd.DataFrame, from_above: pd.DataFrame, methods: pd.Da
     named = methods[methods.method.isin({"dense", *pruned(methods).method} - {MAGNITUDE})]
     curves = {str(name): best_of_all(rows) for name, rows in named.groupby("method")}
     curves["search"] = frontier.rename(columns={"accuracy": "best"})
-    curves["beam"] = from_above.rename(columns={"accuracy": "best"})
+    free = from_above[~from_above.given_start]
+    curves["beam"] = free.rename(columns={"accuracy": "best"})
     curves = {name: points for name, points in curves.items() if not points.empty}
     if not curves:
         return placeholder("no network was searched, pruned or trained on the spiral")
@@ -87,8 +90,10 @@ def best_of_all(method: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled
-def gap(*, equal_budget: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
+def gap(*, equal_budget: pd.DataFrame, frontier: pd.DataFrame, from_above: pd.DataFrame) -> Figure:
     """Methods on the networks that studies give them, beside the search: all, and at equal cost.
+
+    Where a study gives the initial values too, the search from above among their masks is shown.
 
     A panel per study and network. Above: the best of a method's runs at each target, and the
     expected best of a search of as many SGD steps with its 90 % band; below: the median run.
@@ -99,15 +104,20 @@ def gap(*, equal_budget: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
         return placeholder(NO_METHODS)
     compared = compared.assign(cost=_relative_cost(compared))
     of_methods, of_search = series(compared.method), _searches(compared)
+    above = replace(BEAM, label="from above, from the given start")
+    given_a_start = from_above.study.isin(compared.study)
     shown = 100 * compared[["method_best", "method_median", "search_full"]].to_numpy()
     given = places(compared)
     figure, panels = panel_grid(len(given), abreast=3, height=9, parts=(1, 1))
     for panel, (place, rows) in zip(panels, given.items(), strict=True):
         first = figure.axes[0] if figure.axes else None
+        masks = from_above[from_above.study == place[0]]
         best = figure.add_subplot(panel.parts[0], sharex=first, sharey=first)
         median = figure.add_subplot(panel.parts[1], sharex=best, sharey=best)
         for axes, column in ((best, "method_best"), (median, "method_median")):
             axes.plot(frontier.weights, 100 * frontier.accuracy, **SEARCH.line)
+            if len(masks):
+                axes.plot(masks.weights, 100 * masks.accuracy, **above.line)
             for name, style in of_methods.items():
                 line = rows[rows.method == name].sort_values("target")
                 axes.plot(line.target, 100 * line[column], **style.line)
@@ -125,7 +135,12 @@ def gap(*, equal_budget: pd.DataFrame, frontier: pd.DataFrame) -> Figure:
     weights_axis(figure.axes[0], pd.concat([compared.target, frontier.weights]))
     figure.supxlabel("weights (of methods: target)")
     figure.align_ylabels()
-    styles = [SEARCH, *of_search.values(), *of_methods.values()]
+    styles = [
+        SEARCH,
+        *([above] if given_a_start.any() else []),
+        *of_search.values(),
+        *of_methods.values(),
+    ]
     figure.legend(handles=legend_handles(styles), loc="outside upper center", ncols=4)
     return figure
 

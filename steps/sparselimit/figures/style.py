@@ -94,9 +94,10 @@ class Series:
 
 
 SEARCH = Series("exhaustive search", BLACK, "o")
+BEAM = Series("search from above", BLACK, "o", "--", filled=False)
 _FIXED = {
     "search": SEARCH,
-    "beam": Series("search from above", BLACK, "o", "--", filled=False),
+    "beam": BEAM,
     "dense": Series("dense networks", GREY, "s"),
 }
 # The methods of the Cubist Spiral study; another one is called as its file.

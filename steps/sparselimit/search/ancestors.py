@@ -7,21 +7,26 @@ import pandas as pd
 
 from sparselimit import spiral
 from sparselimit.errors import InputError
+from sparselimit.networks.initial import Initial
 from sparselimit.networks.mlp import MLP
 from sparselimit.search.beam import Network
-from sparselimit.sparsity.reduction import reduced
 from sparselimit.store import Stored
 
 FILE_KINDS = ("spiral-runs", "frontier", "beam")
 
 
 def best_networks(
-    files: Iterable[Stored], least_weights: int, most_weights: int, width: int
+    files: Iterable[Stored],
+    least_weights: int,
+    most_weights: int,
+    width: int,
+    start: Initial | None = None,
 ) -> tuple[pd.DataFrame, list[Network]]:
     """The best `width` networks of each number of effective weights, from files of the FILE_KINDS.
 
     Returns the table of them (file, row of its table, weights, accuracy), most weights first, and
-    the networks, whose `ancestor` is their row in it.
+    the networks, whose `ancestor` is their row in it. With `start`, they are masks of the initial
+    network that it gives, and have their part of it as `origin`.
 
     Raises InputError when the files hold no sound network of `least_weights` to `most_weights`.
     """
@@ -45,9 +50,11 @@ def best_networks(
     best = ranked.groupby("weights", sort=False).head(width).reset_index(drop=True)
     found = []
     for ancestor, place in enumerate(best.place):
-        left = reduced(*networks[place])
-        assert left is not None  # it has effective weights
-        found.append(Network(*left, ancestor))
+        shape, mask, parameters = networks[place]
+        origin = None if start is None else start(shape, [0])[0].numpy()
+        network = Network(shape, mask, parameters, ancestor, origin=origin).cut_to(mask)
+        assert network is not None  # it has effective weights
+        found.append(network)
     return best.drop(columns="place"), found
 
 

@@ -4,6 +4,9 @@ Weights are taken away from trained networks one at a time. Of all networks that
 each is trained from the weights it inherits and from fresh initial values, and the best few are
 what the next removals start from. That bounds the fewest weights for an accuracy from above, as the
 exhaustive search, which tries every network of few weights, does from below.
+
+Inside a given initial network the same is done with masks: a network is trained from the given
+values of its weights each time, and networks that differ by a permutation of neurons are different.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +30,7 @@ from sparselimit.search.enumeration import canonical_form
 from sparselimit.search.exhaustive import COMPILATION, Networks, initial_values
 from sparselimit.search.polish import polished, quality
 from sparselimit.sparsity.masks import with_biases
-from sparselimit.sparsity.reduction import reduced
+from sparselimit.sparsity.reduction import effective_part, reduced
 
 INHERITED = -1
 
@@ -81,6 +84,7 @@ class Network:
     parameters  float32 [n_parameters]
     ancestor    number of the given network that it was cut from
     start       where its values come from: INHERITED, or the number of the fresh start
+    origin      float32 [n_parameters], its part of a given initial network, if it is a mask of one
     """
 
     shape: MLP
@@ -88,6 +92,7 @@ class Network:
     parameters: np.ndarray
     ancestor: int
     start: int = INHERITED
+    origin: np.ndarray | None = None
 
     @property
     def weights(self) -> int:
@@ -95,17 +100,33 @@ class Network:
 
     @property
     def form(self) -> Form:
+        if self.origin is not None:  # which neurons these are shows in their initial values
+            return self.shape.sizes[1:-1], self.mask.tobytes() + self.origin.tobytes()
         widths, mask = canonical_form(self.mask, self.shape.sizes[1:-1])
         return widths, mask.tobytes()
+
+    def cut_to(self, mask: np.ndarray) -> "Network | None":
+        """What is left of it with these weights alone; None if there is no path."""
+        left = reduced(self.shape, mask, self.parameters)
+        if left is None:
+            return None
+        if self.origin is None:
+            return Network(*left, self.ancestor)
+        part = effective_part(self.shape, mask)
+        assert part is not None  # there is a path
+        return Network(*left, self.ancestor, origin=self.origin[part[2]])
+
+    def rewound(self) -> "Network":
+        """Itself at its origin, if it has one."""
+        return self if self.origin is None else replace(self, parameters=self.origin)
 
     def children(self) -> Iterator["Network"]:
         """What the removal of each weight leaves, without the weights that are then on no path."""
         for weight in np.flatnonzero(self.mask):
             mask = self.mask.copy()
             mask[weight] = False
-            left = reduced(self.shape, mask, self.parameters)
-            if left:
-                yield Network(*left, self.ancestor)
+            if child := self.cut_to(mask):
+                yield child
 
 
 @dataclass(frozen=True)
@@ -132,7 +153,8 @@ def search_down(
     """Go down from the given networks, each of which joins at its own number of weights.
 
     Returns the levels by increasing number of weights; there is none where no removal led to.
-    Networks are told apart up to permutation of hidden neurons. Of equal ones the first counts: a
+    Networks are told apart up to permutation of hidden neurons, masks of a given initial network as
+    they are. Of equal ones the first counts: a
     given one, else a child of the better parent. With a checkpoint path in `engine`, the training
     of every level is saved beside it, and the same call goes on from there.
     """
@@ -161,7 +183,7 @@ def _train_level(
     runs: list[Network] = []
     number: list[int] = []
     for i, (form, network) in enumerate(networks.items()):
-        runs += [network, *_fresh(form, network.ancestor, how)]
+        runs += [network.rewound(), *_fresh(form, network.ancestor, how)]
         number += [i] * (len(runs) - len(number))
     held, initial = _held(runs, number)
     parameters, accuracy, loss = _train_runs(held, initial, how, points, engine)
