@@ -72,13 +72,18 @@ def start_of_study(wildcards, input):
     return f"--initial {initial}{frontier} {flags(of_study, 'accuracy')}"
 
 
-def data_of(wildcards):
-    """The data set of a network."""
-    name = study.networks[wildcards.network].data
+def data_file(network):
+    """The file of the data set of a network."""
+    name = study.networks[network].data
     if own.is_own(name):
         plain = re.sub(r"\W+", "-", name)
         return f"results/data/own/{plain}.h5"
     return f"results/data/{name}.h5"
+
+
+def data_of(wildcards):
+    """The data set of a network."""
+    return data_file(wildcards.network)
 
 
 def code_of(wildcards):

@@ -1,5 +1,6 @@
 # Tables, figures, and what the report says about them. A table or a figure is one entry here.
 from collections import Counter
+from itertools import chain
 
 from sparselimit.figures.registry import MODULES
 
@@ -14,6 +15,18 @@ SPECTRUM_FILES = [
 ]
 BEAMS = ["results/search/beam.h5", *BEAMS_GIVEN]
 SPIRAL_RUNS = [DENSE_RUNS, *PRUNED_RUNS]
+DATA_FILES = ["results/data/spiral.h5", *sorted(set(map(data_file, study.networks)))]
+RESULT_FILES = [
+    *DATA_FILES,
+    *SPIRAL_RUNS,
+    *SEARCH_SHARDS,
+    *BLOCK_RUNS,
+    "results/search/frontier.h5",
+    "results/search/beam.h5",
+    *chain(*NETWORK_FILES.values()),
+    *SPECTRUM_FILES,
+    "results/geometry.h5",
+]
 
 # Sections of the report in reading order. Snakemake sorts them, so they are numbered.
 OVERVIEW = "01 Overview"
@@ -68,6 +81,13 @@ TABLES = {
         "Width formulas and Monte Carlo",
         ["results/geometry.h5"],
     ),
+    "splits": (TASK, "The data and their splits", DATA_FILES),
+    "outcomes": (
+        FAILURES,
+        "What became of all runs",
+        [*SPIRAL_RUNS, *SEARCH_SHARDS, *BLOCK_RUNS, *NETWORK_FILES["bounds"]],
+    ),
+    "extent": (OVERVIEW, "How much was done", RESULT_FILES),
 }
 if not study.blocks:
     del TABLES["blocks"]
@@ -111,6 +131,12 @@ FIGURES = {
         "Connectivity of pruned networks",
         ["tables/connectivity.csv", "tables/methods.csv"],
     ),
+    "stuck": (
+        METHODS,
+        "Where methods get stuck",
+        ["tables/outcomes.csv", "tables/connectivity.csv"],
+    ),
+    "outcomes": (FAILURES, "What became of all runs", ["tables/outcomes.csv"]),
     "repair": (
         METHODS,
         "Does counting effective weights help?",

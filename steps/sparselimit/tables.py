@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from sparselimit.accounts import extent, outcomes, splits, study_of
 from sparselimit.curvature.quadrature import Spectrum, density
 from sparselimit.errors import InputError
 from sparselimit.limits.prediction import lanczos_runs
@@ -366,13 +367,11 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         bounds,
         spectra,
         geometry,
+        splits,
+        outcomes,
+        extent,
     )
 }
-
-
-def study_of(file: Stored) -> str:
-    """The study that runs belong to, which is the name of their folder; `dense` if not pruned."""
-    return file.path.parent.name if "method" in file.config else "dense"
 
 
 def _spiral_runs(file: Stored) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Bbox
 
+from sparselimit.accounts import OUTCOMES
 from sparselimit.datasets import cubist_spiral
 from sparselimit.errors import InputError
 from sparselimit.figures import studies, style
@@ -85,6 +86,22 @@ def pruning_tables(names: list[str], widths: list[int], targets: list[int], give
         rows["equal_budget"].append((*run, 4, 78000, best, best, *[np.nan] * 4))
         rows["connectivity"].append((*run, "end", 1, weights, weights, width, 0, 0))
     return {table: pd.DataFrame(found, columns=COLUMNS[table]) for table, found in rows.items()}
+
+
+def outcomes_table(names: list[str], widths: list[int], targets: list[int], given: bool) -> Given:
+    """Every method comes to more and more of the outcomes, the larger the target is."""
+    groups = [
+        *(("prune", *place) for place in pruned_places(names, widths, given)),
+        *(("train", "dense", f"w{width}", "dense") for width in widths),
+        ("search", "search", "all", "search"),
+        ("search", "first_phase", "all", "blocks"),
+    ]
+    rows = []
+    for (stage, study, network, source), target in product(groups, targets):
+        found = OUTCOMES[: 1 + len(OUTCOMES) * (1 + targets.index(target)) // (1 + len(targets))]
+        share = 1 / len(found)
+        rows += [(stage, study, source, network, target, name, 4, share) for name in found]
+    return {"outcomes": pd.DataFrame(rows, columns=COLUMNS["outcomes"])}
 
 
 def search_tables(weights: range) -> Given:
@@ -222,6 +239,7 @@ def tables(case: str) -> Given:
     }[case]
     return (
         pruning_tables(names, widths, targets, given)
+        | outcomes_table(names, widths, targets, given)
         | {"geometry": geometry_table()}
         | search_tables(weights)
         | limit_tables([f"net{i}" for i in range(networks)], tolerances, case == "many")
@@ -866,3 +884,30 @@ def test_certificate_shows_the_tables_and_the_power_of_the_largest_networks() ->
     curve = power[(power.weights == 12) & (power.accuracy == 0.8)]
     np.testing.assert_allclose(points_of(found.lines[0])[:, 1], 100 * curve.probability)
     assert found.get_ylabel().endswith("12 weights")
+
+
+def test_outcomes_adds_up_to_all_runs_of_a_source() -> None:
+    parts = given("outcomes", "default")
+    (axes,) = figure("outcomes").axes
+    ends: dict[float, float] = {}
+    for bar in axes.patches:
+        assert isinstance(bar, Rectangle)
+        ends[round(bar.get_y(), 3)] = ends.get(round(bar.get_y(), 3), 0) + bar.get_width()
+    assert list(ends.values()) == pytest.approx([100] * len(ends))
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(labels) == len(ends)
+    table = parts["outcomes"]
+    assert labels[0] == f"exhaustive search, n = {table[table.source == 'search'].runs.sum()}"
+    assert labels[-1].startswith("blocks, as published")
+
+
+def test_stuck_shows_where_weights_are_lost_on_the_widest_network() -> None:
+    parts = given("stuck", "default")
+    axes = next(axes for axes in figure("stuck").axes[1::2])
+    table = parts["connectivity"]
+    here = table[(table.study == "overparameterisation") & (table.network == "w16")]
+    imp = here[(here.method == "imp") & (here.when == "end") & (here.target == 8)]
+    bars = [bar for bar in axes.patches if isinstance(bar, Rectangle)]
+    first = [bar for bar in bars if bar.get_x() == min(bar.get_x() for bar in bars)]
+    lost = 100 * (imp.weights - imp.effective_weights) / imp.weights.sum()
+    assert [bar.get_height() for bar in first] == pytest.approx(lost.tolist())

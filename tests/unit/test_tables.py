@@ -392,7 +392,7 @@ def _many(kind: str, number: int) -> Stored:
             "layers": _rows(run=0, when="end", layer=1, **layers, dead=0.0, unused=0.0),
         }
         return stored(kind, f"wide/m{number}.h5", Made(**content), method=f"m{number}")
-    raced = {"dropped": -1, "calibration": False}
+    raced = {"dropped": -1, "calibration": False, "diverged_at": -1}
     runs = _rows(network=np.arange(ROWS), accuracy=accuracy, steps=7, **raced)
     networks = _rows(network=np.arange(ROWS), weights=12)
     parts = Made(runs=runs, networks=networks)
@@ -408,6 +408,7 @@ def _many(kind: str, number: int) -> Stored:
         ("equal_budget", ["spiral-runs", "search-shard"]),
         ("search_runs", ["search-shard"]),
         ("blocks", ["block-runs"]),
+        ("outcomes", ["search-shard"]),
     ],
 )
 def test_a_table_of_many_files_takes_the_memory_of_one(name: str, kinds: list[str]) -> None:
@@ -449,6 +450,7 @@ def test_files_that_a_table_is_not_made_from_are_refused() -> None:
         "equal_budget",
         "from_above",
         "bracket",
+        "extent",
         *OF_FRONTIER,
     }:
         with refused("frontier.h5", "'frontier'", "has no"):
@@ -468,5 +470,6 @@ def test_every_table_names_kinds_that_there_are() -> None:
     for name, function in tables.TABLES.items():
         assert function.__name__ == name
         first_line = (function.__doc__ or "").splitlines()[0]
-        named = first_line.removeprefix("From `").split("`:")[0].split("` and `")
+        listed = first_line.removeprefix("From `").split("`:")[0].split("` and all other kinds")[0]
+        named = listed.split("` and `")
         assert set(named) <= set(KINDS), name

@@ -61,7 +61,7 @@ def widths(*, methods: pd.DataFrame) -> Figure:
     rows = of_widths(pruned(methods))
     if rows.empty:
         return placeholder(NO_METHODS)
-    figure, panels = _panel_per_method(rows, ["accuracy (%):\nmedian, 10–90 %"])
+    figure, panels = panel_per_method(rows, ["accuracy (%):\nmedian, 10–90 %"])
     shown = 100 * rows[[*_ACCURACY]].to_numpy()
     for (axes,), of_method in panels:
         for style, line in _by_network(of_method, rows):
@@ -81,13 +81,13 @@ def success(*, success: pd.DataFrame) -> Figure:
     if rows.empty:
         return placeholder(NO_METHODS)
     labels = [f"reach {100 * accuracy:g} %\n(% of runs)" for accuracy in _SUCCESS]
-    figure, panels = _panel_per_method(rows, labels)
+    figure, panels = panel_per_method(rows, labels)
     for parts, of_method in panels:
         for axes, accuracy in zip(parts, _SUCCESS, strict=True):
             for style, line in _by_network(of_method[of_method.accuracy == accuracy], rows):
                 rates = (100 * line[part] for part in ("rate", "rate_low", "rate_high"))
                 plot_with_band(axes, style, line.target, *rates)
-            _share_axis(axes)
+            share_axis(axes)
     _legend_of_networks(figure, rows)
     return figure
 
@@ -102,7 +102,7 @@ def connectivity(*, connectivity: pd.DataFrame, methods: pd.DataFrame) -> Figure
     rows = of_widths(pruned(methods)).merge(_shares(connectivity), on=_KEYS)
     if rows.empty:
         return placeholder(NO_METHODS)
-    figure, panels = _panel_per_method(rows, ["weights", "runs", "neurons"])
+    figure, panels = panel_per_method(rows, ["weights", "runs", "neurons"])
     figure.supylabel("share on a path (%)")
     (*_, widest), (*_, label) = zip(*network_labels(rows.network).items(), strict=True)
     width = 0.8 * min(np.diff(np.unique(rows.target)), default=1)
@@ -118,7 +118,7 @@ def connectivity(*, connectivity: pd.DataFrame, methods: pd.DataFrame) -> Figure
             neurons.bar(of_widest.target, share, width, below, color=patch.get_facecolor())
             below += share
         for axes in (weights, runs, neurons):
-            _share_axis(axes)
+            share_axis(axes)
     start = Line2D([], [], color=GREY, linestyle="--", label="before training")
     _legend_of_networks(figure, rows, others=[start], loc="outside upper left")
     figure.legend(
@@ -170,7 +170,7 @@ def repair(*, frontier: pd.DataFrame, methods: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel_per_method(
+def panel_per_method(
     rows: pd.DataFrame, labels: Sequence[str]
 ) -> tuple[Figure, list[tuple[list[Axes], pd.DataFrame]]]:
     """A figure, and for each method its axes below each other and its rows.
@@ -222,7 +222,7 @@ def _legend_of_networks(
     figure.legend(handles=handles, title=title, loc=loc, ncols=min(len(handles), 5))
 
 
-def _share_axis(axes: Axes) -> None:
+def share_axis(axes: Axes) -> None:
     """Shares in per cent."""
     axes.set(ylim=(-6, 106), yticks=(0, 50, 100))
     axes.grid(axis="y")

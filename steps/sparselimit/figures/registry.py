@@ -31,6 +31,8 @@ MODULES = {
     "success": "sparselimit.figures.methods",
     "connectivity": "sparselimit.figures.methods",
     "repair": "sparselimit.figures.methods",
+    "stuck": "sparselimit.figures.outcomes",
+    "outcomes": "sparselimit.figures.outcomes",
     "spectra": "sparselimit.figures.limits",
     "limits": "sparselimit.figures.limits",
     "predictions": "sparselimit.figures.limits",
@@ -54,6 +56,9 @@ COLUMNS = {
     "connectivity": [
         *("study", "method", "network", "target", "when", "layer"),
         *("weights", "effective_weights", "active", "constant", "dead"),
+    ],
+    "outcomes": [
+        *("stage", "study", "source", "network", "target", "outcome", "runs", "share"),
     ],
     "frontier": ["weights", "networks", "runs", "dead", "accuracy", "d1", "d2", "d3"],
     "from_above": ["study", "given_start", "weights", "runs", "accuracy"],
