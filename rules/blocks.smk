@@ -24,8 +24,9 @@ rule search_blocks:
         "../envs/conda.yaml"
     resources:
         device=study.device,
-        mem_mb=4000,
-        runtime=60,
+        gpu=GPUS,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         blocks=lambda w: flags(
             study.blocks[w.study],

@@ -26,6 +26,17 @@ here = str(Path(sys.executable).parent)
 os.environ.update(PATH=os.pathsep.join([here, *os.get_exec_path()]))
 # One thread a job is what the jobs are made for; libraries that do not know must be told.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A step that gets SIGTERM saves its state and ends; the shell around it gets the signal as well,
+# and has to wait for that.
+shell.prefix("set -euo pipefail; trap : TERM; ")
+
+# GPUs that a job takes for itself if it computes on the device. They are counted on the machine
+# where it runs, by the default profile or by a cluster.
+GPUS = int(study.device != "cpu")
+
+
+resource_scopes:
+    gpu="local",
 
 
 def any_of(names):
@@ -38,6 +49,11 @@ wildcard_constraints:
     network=any_of(study.networks),
     study=any_of(study.prune.studies),
     weights=r"\d+",
+
+
+def growing(least):
+    """A resource that doubles with every further attempt at a job."""
+    return lambda wildcards, attempt: least * 2 ** (attempt - 1)
 
 
 def flags(model, *names):

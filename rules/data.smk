@@ -20,8 +20,8 @@ rule data_spiral:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     message:
         "make the Cubist Spiral"
     shell:
@@ -41,8 +41,8 @@ rule data_digits:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     params:
         split=flags(study.digits, "seed", "calibration", "validation", "test"),
     message:
@@ -66,8 +66,8 @@ rule data_images:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         folder=study.images.folder or "",
         download="--download" if study.images.download else "",
@@ -93,8 +93,8 @@ rule data_own:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         loader=lambda w: LOADERS[w.loader],
     message:

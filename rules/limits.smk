@@ -22,8 +22,9 @@ rule sweep_network:
         "../envs/conda.yaml"
     resources:
         device=study.device,
-        mem_mb=4000,
-        runtime=60,
+        gpu=GPUS,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         network=network_flags,
         ratios=study.sweep.ratios,
@@ -51,8 +52,9 @@ rule spectrum:
         "../envs/conda.yaml"
     resources:
         device=study.device,
-        mem_mb=8000,
-        runtime=120,
+        gpu=GPUS,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         network=network_flags,
         lanczos=flags(study.spectrum, "split", "probes", "seed"),
@@ -86,8 +88,8 @@ rule bounds:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         tolerances=flags(study.bounds, "tolerances", "accuracy_tolerance"),
     message:
@@ -110,8 +112,8 @@ rule geometry:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         check=flags(study.geometry, "dimension", "trials", "seed"),
     message:

@@ -29,8 +29,9 @@ rule prune_spiral:
         "../envs/conda.yaml"
     resources:
         device=study.device,
-        mem_mb=4000,
-        runtime=60,
+        gpu=GPUS,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         method=lambda w: flags(CHOICES[w.method], "method", "name", "count"),
         options=lambda w: json.dumps(CHOICES[w.method].options, sort_keys=True),

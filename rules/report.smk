@@ -189,11 +189,12 @@ for name, label in labelled("Table", TABLES).items():
             f"logs/table-{name}.log",
         benchmark:
             f"benchmarks/table-{name}.jsonl"
+        localrule: True
         conda:
             "../envs/conda.yaml"
         resources:
-            mem_mb=2000,
-            runtime=10,
+            mem_mb=growing(2000),
+            runtime=growing(10),
         params:
             name=name,
         message:
@@ -224,11 +225,12 @@ for name, label in labelled("Figure", FIGURES).items():
             f"logs/figure-{name}.log",
         benchmark:
             f"benchmarks/figure-{name}.jsonl"
+        localrule: True
         conda:
             "../envs/conda.yaml"
         resources:
-            mem_mb=2000,
-            runtime=10,
+            mem_mb=growing(2000),
+            runtime=growing(10),
         params:
             name=name,
         message:

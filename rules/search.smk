@@ -23,8 +23,9 @@ rule search_networks:
         "../envs/conda.yaml"
     resources:
         device=study.device,
-        mem_mb=2000,
-        runtime=60,
+        gpu=GPUS,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         search=flags(
             study.search,
@@ -63,8 +64,8 @@ rule search_frontier:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     message:
         "gather the search"
     shell:
@@ -87,8 +88,9 @@ rule beam_spiral:
         "../envs/conda.yaml"
     resources:
         device=study.device,
-        mem_mb=4000,
-        runtime=60,
+        gpu=GPUS,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         least=study.beam.weights[0],
         most=study.beam.weights[1],

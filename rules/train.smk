@@ -17,8 +17,9 @@ rule train_spiral:
         "../envs/conda.yaml"
     resources:
         device=study.device,
-        mem_mb=2000,
-        runtime=60,
+        gpu=GPUS,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         networks=flags(study.train, "widths", "counts"),
         runs=flags(
@@ -48,8 +49,9 @@ rule train_network:
         "../envs/conda.yaml"
     resources:
         device=study.device,
-        mem_mb=4000,
-        runtime=120,
+        gpu=GPUS,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         architecture=lambda w: study.networks[w.network].architecture,
         widths=lambda w: flags(study.networks[w.network], "widths"),
