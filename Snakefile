@@ -60,4 +60,5 @@ rule blocks:
 rule limits:
     input:
         [f"results/bounds/{name}.h5" for name in study.networks],
+        "results/spiral_limits.h5",
         "results/geometry.h5",

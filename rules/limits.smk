@@ -99,6 +99,42 @@ rule bounds:
         "--sweep {input.sweep} {params.tolerances} --output {output} > {log} 2>&1"
 
 
+rule spiral_limits:
+    input:
+        script="steps/spiral_limits.py",
+        library=sources("spiral_limits.py"),
+        data="results/data/spiral.h5",
+        networks=DENSE_RUNS,
+        frontier="results/search/frontier.h5",
+        beam="results/search/beam.h5",
+    output:
+        "results/spiral_limits.h5",
+    log:
+        "logs/spiral_limits.log",
+    benchmark:
+        "benchmarks/spiral_limits.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        limits=flags(
+            study.spiral_limits,
+            "seeds",
+            "most_parameters",
+            "points",
+            "weight_decay",
+            "iterations",
+        ),
+    message:
+        "predict limits on the spiral, where the truth is known"
+    shell:
+        "python {input.script} --networks {input.networks} --frontier {input.frontier} "
+        "--beam {input.beam} --data {input.data} {params.limits} --device cpu --output {output} "
+        "> {log} 2>&1"
+
+
 rule geometry:
     input:
         script="steps/geometry.py",

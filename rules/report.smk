@@ -25,6 +25,7 @@ RESULT_FILES = [
     "results/search/beam.h5",
     *chain(*NETWORK_FILES.values()),
     *SPECTRUM_FILES,
+    "results/spiral_limits.h5",
     "results/geometry.h5",
 ]
 
@@ -76,6 +77,16 @@ TABLES = {
     "bounds": (LIMITS, "Predicted and measured limits", NETWORK_FILES["bounds"]),
     "sweeps": (LIMITS, "One-shot pruning", NETWORK_FILES["sweep"]),
     "spectra": (SPECTRA, "Eigenvalue densities", SPECTRUM_FILES),
+    "meeting": (
+        LIMITS,
+        "Limit meets truth",
+        [
+            "results/spiral_limits.h5",
+            "results/search/frontier.h5",
+            "results/search/beam.h5",
+            *SPIRAL_RUNS,
+        ],
+    ),
     "geometry": (
         MONTE_CARLO,
         "Width formulas and Monte Carlo",
@@ -150,6 +161,7 @@ FIGURES = {
     ),
     "predictions": (LIMITS, "Predicted and measured", ["tables/bounds.csv"]),
     "spectra": (SPECTRA, "Spectra", ["tables/spectra.csv"]),
+    "meeting": (LIMITS, "Limit meets truth", ["tables/meeting.csv"]),
     "geometry": (MONTE_CARLO, "Are the formulas right?", ["tables/geometry.csv"]),
 }
 

@@ -284,6 +284,57 @@ KINDS: dict[str, Kind] = {
             ),
         },
     ),
+    # Limits predicted for dense networks on the spiral, at the minimum that they were brought to.
+    # `known`: for each accuracy the fewest weights known to reach it (-1: none are), and the least
+    # loss with so many. `place` counts the networks; `kept` is -1 where a prediction is refused.
+    # Parameters and eigenvalues (ascending) lie one network after another.
+    "spiral-limits": Kind(
+        1,
+        {
+            "known": Table(
+                {"accuracy": "f", "weights": "i", "loss": "f?", "source": "U"}, rows="accuracies"
+            ),
+            "networks": Table(
+                {
+                    "network": "U",
+                    "seed": "i",
+                    "learning_rate": "f",
+                    "schedule": "U",
+                    **WIDTHS,
+                    "weights": "i",
+                    "parameters": "i",
+                    "trained_accuracy": "f",
+                    "trained_loss": "f",
+                    "accuracy": "f",
+                    "loss": "f",
+                    "gradient": "f",
+                    "decayed_gradient": "f",
+                    "lowest_curvature": "f",
+                    "highest_curvature": "f",
+                },
+                rows="networks",
+            ),
+            "limits": Table(
+                {
+                    "place": "i",
+                    "accuracy": "f",
+                    "budget": "f?",
+                    "operator": "U",
+                    "negative": "U",
+                    "formula": "U",
+                    "kept": "i",
+                    "radius": "f?",
+                    "tau": "f?",
+                    "sensitivity": "f?",
+                    "refused": "U",
+                },
+                rows="limits",
+            ),
+            "parameters": Array("f", ("all parameters",)),
+            "hessian": Array("f", ("all parameters",)),
+            "ggn": Array("f", ("all parameters",)),
+        },
+    ),
     # Monte Carlo check of the width formulas: shares of the dimensions removed.
     "geometry": Kind(
         1,

@@ -435,6 +435,26 @@ class Bounds(Model):
     )
 
 
+class SpiralLimits(Model):
+    """Limits predicted for dense networks on the spiral, beside the sparsest networks known."""
+
+    seeds: Positive = Field(
+        description="initial networks of each width; of each the run that ended at the least loss"
+    )
+    most_parameters: Positive = Field(
+        description="weights and biases of the widest network: its Hessian is computed exactly"
+    )
+    points: Positive | None = Field(
+        description="random points of the spiral on which losses and curvature are measured; null: "
+        "all"
+    )
+    weight_decay: NonNegative = Field(
+        description="of the loss whose minimum dense networks are brought to; that of their "
+        "training is 0.0005, and without one separable classes have no minimum"
+    )
+    iterations: Positive = Field(description="of L-BFGS on the way there, at most")
+
+
 class Geometry(Model):
     """Monte Carlo check of the width formulas on random subspaces."""
 
@@ -461,6 +481,7 @@ class Study(Model):
     sweep: Sweep
     spectrum: Spectrum
     bounds: Bounds
+    spiral_limits: SpiralLimits
     geometry: Geometry
 
     @model_validator(mode="after")

@@ -13,6 +13,8 @@ import pandas as pd
 from sparselimit.accounts import extent, outcomes, splits, study_of
 from sparselimit.curvature.quadrature import Spectrum, density
 from sparselimit.errors import InputError
+from sparselimit.figures.studies import is_control
+from sparselimit.limits.bounds import REFUSALS
 from sparselimit.limits.prediction import lanczos_runs
 from sparselimit.statistics import ACCURACIES, best_quantiles, expected_best, wilson
 from sparselimit.store import Stored
@@ -339,6 +341,56 @@ def spectra(files: Sequence[Stored]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def meeting(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `spiral-limits` and `frontier` and `beam` and `spiral-runs`: limit beside truth.
+
+    A row is an accuracy, a width of dense networks and a formula. `networks` is how many of that
+    width were looked at; the formula made a prediction for `predicted` of them, and was refused for
+    the others (`refused_...`). Losses, budget and predictions are medians over networks, the latter
+    with least and greatest; pruning ratio and density are those of the median. Then what is known:
+    the sparsest network of the accuracy, the number of weights below which all were searched in
+    vain, and the pruning method that got by with the fewest.
+    """
+    limits = _only(_of_kind(files, "spiral-limits"))
+    rest = [file for file in files if file is not limits]
+    dense = limits.table("networks")[["network", "d1", "weights", "loss"]]
+    dense = dense.rename(columns={"d1": "width", "weights": "weights_dense", "loss": "dense_loss"})
+    rows = limits.table("limits").join(dense, on="place")
+    rows = rows.assign(kept=rows.kept.where(rows.refused == ""))
+    keys = ["accuracy", "width", "network", "weights_dense", "operator", "negative", "formula"]
+    groups = rows.groupby(keys, sort=False)
+    table = groups.agg(
+        networks=("place", "size"),
+        dense_loss=("dense_loss", "median"),
+        budget=("budget", "median"),
+        predicted=("kept", "count"),
+        predicted_weights=("kept", "median"),
+        predicted_low=("kept", "min"),
+        predicted_high=("kept", "max"),
+        **{
+            f"refused_{why}": ("refused", lambda refused, why=why: (refused == why).sum())
+            for why in REFUSALS
+        },
+    ).reset_index()
+    density = table.predicted_weights / table.weights_dense
+    table = table.assign(density=density, pruning_ratio=1 - density)
+    known = limits.table("known").rename(
+        columns={"weights": "known_weights", "loss": "best_loss", "source": "known_source"}
+    )
+    known["known_weights"] = known.known_weights.where(known.known_weights >= 0)
+    below = bracket(rest)[["accuracy", "searched_below"]]
+    return table.merge(known, on="accuracy").merge(below).merge(_best_methods(rest), how="left")
+
+
+def _best_methods(files: Sequence[Stored]) -> pd.DataFrame:
+    """For each accuracy the method that reached it with the fewest weights, and how many."""
+    table = thresholds([*_of_kind(files, "frontier"), *_of_kind(files, "spiral-runs")])
+    others = table.source.isin(["search", "dense"]) | table.source.map(is_control)
+    fewest = table[~others].dropna(subset="weights").sort_values("weights", kind="stable")
+    columns = {"source": "best_method", "weights": "best_method_weights"}
+    return fewest.drop_duplicates("accuracy")[["accuracy", *columns]].rename(columns=columns)
+
+
 def geometry(files: Sequence[Stored]) -> pd.DataFrame:
     """From `geometry`: width formulas beside exact minima over random subspaces."""
     return _only(files).table("geometry")
@@ -366,6 +418,7 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         sweeps,
         bounds,
         spectra,
+        meeting,
         geometry,
         splits,
         outcomes,

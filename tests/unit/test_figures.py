@@ -187,6 +187,29 @@ VARIANTS = [
 ]
 
 
+def meeting_table(widths: list[int]) -> pd.DataFrame:
+    """At the lowest accuracy 0 weights are predicted; at the highest nothing for the widest one;
+    by formula B on the Hessian there are predictions for half of the networks only."""
+    rows = []
+    for operator, negative, formula in FORMULAS:
+        for width, (place, accuracy) in product(widths, enumerate((0.8, 0.9, 0.95, 0.99, 0.995))):
+            none = place == 4 and width == max(widths)
+            kept = np.nan if none else place * width
+            dense = (accuracy, f"w{width}", width, 2 * width * (width + 2), 2)
+            half = 1 if (operator, formula) == ("hessian", "B") else 2
+            predicted = (0 if none else half, kept, kept, 2 * kept)
+            known = (12 + place, 12, "imp", 20 + place)
+            rows.append((*dense, operator, negative, formula, *predicted, *known))
+    return pd.DataFrame(rows, columns=COLUMNS["meeting"])
+
+
+FORMULAS = [
+    ("hessian", "abs", "published"),
+    ("hessian", "psd", "B"),
+    *(("ggn", "psd", formula) for formula in ("published", "A", "B", "reoptimised")),
+]
+
+
 def geometry_table() -> pd.DataFrame:
     share = np.array([0.1, 0.25, 0.5, 0.75, 0.97])
     parts = [
@@ -240,7 +263,7 @@ def tables(case: str) -> Given:
     return (
         pruning_tables(names, widths, targets, given)
         | outcomes_table(names, widths, targets, given)
-        | {"geometry": geometry_table()}
+        | {"geometry": geometry_table(), "meeting": meeting_table(widths)}
         | search_tables(weights)
         | limit_tables([f"net{i}" for i in range(networks)], tolerances, case == "many")
         | networks_arrays(len(weights))
@@ -795,6 +818,29 @@ def test_predictions_shows_every_row_once() -> None:
         assert len(np.concatenate(list(map(points_of, hollow)))) == unresolved
     labels = [text.get_text() for text in figure("predictions").axes[0].get_yticklabels()]
     assert labels == ["0.004 (batch spread)", "0.01", "0.1"]
+
+
+def test_meeting_draws_truth_once_and_each_width_in_every_panel() -> None:
+    axes = figure("meeting").axes
+    assert len(axes) == 6
+    for panel in axes:
+        black = [line for line in panel.lines if line.get_color() == style.BLACK]
+        known = next(line for line in black if line.get_marker() == "o")
+        assert points_of(known).tolist() == [[i, 12 + i] for i in range(5)]
+        pruned = [line for line in panel.lines if line.get_marker() == "X"]
+        assert points_of(pruned[0])[:, 1].tolist() == [20, 21, 22, 23, 24]
+        predicted = [
+            points_of(line)[:, 1]
+            for line in panel.lines
+            if line not in (*black, *pruned) and line.get_marker() != "None"
+        ]
+        # What nothing need stay of stands below 1; nothing stands where there is no prediction.
+        assert [line[:2].tolist() for line in predicted] == [[0.4, w] for w in (3, 4, 16)]
+        assert [np.isnan(line.astype(float)).sum() for line in predicted] == [0, 0, 1]
+        labels = [text.get_text() for text in panel.get_xticklabels()]
+        made = [3, 3, 3, 3, 2] if panel.get_title() == "corrected B, Hessian" else [6, 6, 6, 6, 4]
+        levels = ["80", "90", "95", "99", "99.5"]
+        assert labels == [f"{level}\n{n}/6" for level, n in zip(levels, made, strict=True)]
 
 
 def test_geometry_puts_a_formula_that_is_right_on_the_diagonal() -> None:

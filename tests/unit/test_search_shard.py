@@ -21,7 +21,7 @@ from sparselimit.networks.forward import logits, losses
 from sparselimit.networks.mlp import MLP
 from sparselimit.search import shard as searching
 from sparselimit.search.exhaustive import Networks
-from sparselimit.search.polish import _minimum, polished, quality
+from sparselimit.search.polish import minimum, polished, quality
 from sparselimit.search.racing import Race, race
 from sparselimit.search.shard import search_shard
 from sparselimit.sparsity.masks import with_biases
@@ -133,7 +133,7 @@ def trained(points: Points) -> tuple[Networks, torch.Tensor, torch.Tensor]:
 def test_polish_ends_where_the_loss_is_stationary() -> None:
     networks, parameters, mask = trained(points := spiral())
     best = int(quality(networks.frame, parameters, points)[0].argmax())
-    after = torch.tensor(_minimum(networks.frame, parameters[best].double(), mask[best], points))
+    after = minimum(networks.frame, parameters[best], mask[best], points)[mask[best]]
 
     def loss_of(values: torch.Tensor) -> torch.Tensor:
         whole = torch.zeros(1, len(mask[best]), dtype=torch.float64)

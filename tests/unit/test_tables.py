@@ -439,6 +439,62 @@ def test_it_is_the_same_however_runs_are_cut_into_files(name: str) -> None:
     pd.testing.assert_frame_equal(table(whole), table(halves))
 
 
+def test_meeting() -> None:
+    """Two networks of one width; of the second there is one prediction and one refusal."""
+    levels = list(ACCURACIES)
+    known = pd.DataFrame(
+        {
+            "accuracy": levels,
+            "weights": [12, 16, 17, 22, -1],
+            "loss": [0.4, 0.2, 0.1, 0.01, np.nan],
+            "source": ["search", "beam", "beam", "beam", ""],
+        }
+    )
+    networks = pd.DataFrame(
+        {"network": ["w4", "w4"], "d1": [4, 4], "weights": [44, 44], "loss": [0.1, 0.3]}
+    )
+    kept = {0: [11, 15, 16, 22, -1], 1: [20, -1, -1, -1, -1]}
+    why = {0: ["", "", "", "", "unknown"], 1: ["", "budget", "budget", "budget", "unknown"]}
+    limits = pd.concat(
+        pd.DataFrame({"place": i, "accuracy": levels, "kept": kept[i], "refused": why[i]}).assign(
+            budget=known.loss - networks.loss[i], operator="ggn", negative="psd", formula="B"
+        )
+        for i in (0, 1)
+    )
+    content = {"known": known, "networks": networks, "limits": limits}
+    pruned = [{"accuracy": 0.91, "weights": 24}, {"accuracy": 0.81, "weights": 19}]
+    search = pd.DataFrame({"weights": [8, 12], "accuracy": [0.6, 0.81], "steps": 1.0})
+    exclusion = pd.DataFrame({"accuracy": levels, "weights": 8, "excluded_rate": 0.1})
+    files = [
+        stored("spiral-limits", "l.h5", content),
+        stored("frontier", "f.h5", {"by_weights": search, "exclusion": exclusion}),
+        stored("beam", "b.h5", {"by_weights": pd.DataFrame({"weights": [16], "accuracy": [0.92]})}),
+        runs_file("imp", 6, pruned),
+        runs_file("random_imp", 6, [{"accuracy": 0.9, "weights": 4}]),
+        runs_file("snip", 6, [{"accuracy": 0.85, "weights": 30}]),
+    ]
+    table = tables.meeting(files)
+    assert table.accuracy.tolist() == levels
+    assert table.columns[[0, 1, 2, 3]].tolist() == ["accuracy", "width", "network", "weights_dense"]
+    assert set(table.network) == {"w4"}
+    assert set(table.width) == {4}
+    assert set(table.weights_dense) == {44}
+    assert set(table.networks) == {2}
+    first = table.iloc[0]
+    predicted = ["predicted", "predicted_weights", "predicted_low", "predicted_high"]
+    assert first[predicted].tolist() == [2, 15.5, 11, 20]
+    assert (first.density, first.pruning_ratio) == (15.5 / 44, 1 - 15.5 / 44)
+    assert (first.dense_loss, first.budget) == pytest.approx((0.2, 0.2))
+    assert table.predicted.tolist() == [2, 1, 1, 1, 0]
+    assert table.refused_budget.tolist() == [0, 1, 1, 1, 0]
+    assert table.refused_unknown.tolist() == [0, 0, 0, 0, 2]
+    assert not table[["refused_indefinite", "refused_unresolved"]].to_numpy().any()
+    assert table.known_weights.fillna(0).tolist() == [12, 16, 17, 22, 0]
+    assert table.searched_below.tolist() == [12, 13, 13, 13, 13]
+    assert table.best_method.fillna("").tolist() == ["imp", "imp", "", "", ""]
+    assert table.best_method_weights.fillna(0).tolist() == [19, 24, 0, 0, 0]
+
+
 OF_FRONTIER = ("certificate", "known", "exclusion", "power")
 
 
@@ -451,6 +507,7 @@ def test_files_that_a_table_is_not_made_from_are_refused() -> None:
         "from_above",
         "bracket",
         "extent",
+        "meeting",
         *OF_FRONTIER,
     }:
         with refused("frontier.h5", "'frontier'", "has no"):
@@ -460,6 +517,8 @@ def test_files_that_a_table_is_not_made_from_are_refused() -> None:
             tables.TABLES[name]([runs])
     with refused("0 files given where one is needed"):
         tables.thresholds([runs])
+    with refused("0 files given where one is needed"):
+        tables.meeting([frontier, runs])
     with refused("imp.h5", "has no table by_weights"):
         tables.from_above([runs])
     with refused("no file of kind 'spiral-runs' is given"):

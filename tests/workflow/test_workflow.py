@@ -17,6 +17,7 @@ AFTER_RUNS = dict.fromkeys(
 AFTER_PRUNING = AFTER_RUNS | dict.fromkeys(
     (
         *("beam_spiral", "table_from_above", "table_bracket"),
+        *("spiral_limits", "table_meeting", "figure_meeting"),
         *("table_methods", "table_thresholds", "table_success", "table_connectivity"),
         *("table_equal_budget", "figure_frontier", "figure_widths", "figure_connectivity"),
         *("figure_gap", "figure_success", "figure_repair"),

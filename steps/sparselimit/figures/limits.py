@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from sparselimit.figures.layout import panel_grid, placeholder
+from sparselimit.figures.layout import legend_handles, panel_grid, placeholder
 from sparselimit.figures.style import (
     BLACK,
     BLUE,
@@ -22,6 +22,7 @@ from sparselimit.figures.style import (
     VERMILLION,
     Series,
     distinct,
+    graded,
     new_figure,
     styled,
 )
@@ -46,6 +47,17 @@ _READINGS = {
 }
 _MEASURED = Series("measured, one-shot", BLACK, "D")
 _MODELS = {"A": "A: through the pruned point", "B": "B: orthogonal to the offset"}
+_MEETING = {
+    ("hessian", "abs", "published"): "published, Hessian |λ|",
+    ("ggn", "psd", "published"): "published, Gauss–Newton",
+    ("ggn", "psd", "A"): "corrected A, Gauss–Newton",
+    ("ggn", "psd", "B"): "corrected B, Gauss–Newton",
+    ("hessian", "psd", "B"): "corrected B, Hessian",
+    ("ggn", "psd", "reoptimised"): "exact quadratic, Gauss–Newton",
+}
+_KNOWN = Series("known to suffice (search)", BLACK, "o")
+_PRUNED = Series("best pruning method", VERMILLION, "X", "--")
+_NONE = 0.4  # where 0 stands on a logarithmic axis
 _UNRESOLVED = 1.1  # where such predictions are drawn
 _LOWEST_DENSITY = 1e-7  # of the highest; what is below is the smoothing alone
 
@@ -212,6 +224,71 @@ def _draw_dots(
     axes.set_yticks(list(place.values()), labels)
     axes.set_ylim(len(place) - 0.5, -0.5)
     axes.grid(axis="y")
+
+
+@styled
+def meeting(*, meeting: pd.DataFrame) -> Figure:
+    """Weights that must stay by theory, suffice by search, and were needed by pruning.
+
+    A panel per formula, a line per width of the dense networks: the median prediction with its
+    range over networks. Under each accuracy, for how many of all networks there is a prediction.
+    """
+    if meeting.empty:
+        return placeholder("no dense network on the spiral was looked at")
+    figure, panels = panel_grid(len(_MEETING), abreast=3, height=6.2)
+    widths = sorted(set(meeting.width))
+    styles = graded({width: f"predicted, width {width}" for width in widths})
+    levels = sorted(set(meeting.accuracy))
+    counts = ["known_weights", "searched_below", "best_method_weights", "predicted_high"]
+    highest = np.nanmax(meeting[counts].to_numpy(float))
+    first: Axes | None = None
+    for panel, ((operator, negative, formula), title) in zip(panels, _MEETING.items(), strict=True):
+        axes = figure.add_subplot(panel.parts[0], sharey=first)  # numbers under x are its own
+        first = first or axes
+        same = (meeting.operator == operator) & (meeting.negative == negative)
+        rows = meeting[same & (meeting.formula == formula)].sort_values("accuracy")
+        place = {level: i for i, level in enumerate(levels)}
+        _draw_truth(axes, rows.drop_duplicates("accuracy"), place)
+        for width, style in styles.items():
+            shift = 0.5 * ((widths.index(width) + 0.5) / len(widths) - 0.5)
+            _draw_predictions(axes, style, rows[rows.width == width], place, shift)
+        made = rows.groupby("accuracy")[["predicted", "networks"]].sum()
+        labels = [
+            f"{100 * level:g}\n{made.predicted[level]}/{made.networks[level]}" for level in levels
+        ]
+        axes.set_xticks(range(len(levels)), labels)
+        axes.tick_params(labelleft=panel.leftmost)
+        axes.set(title=title, yscale="log", xlim=(-0.5, len(levels) - 0.5))
+        axes.set_ylim(_NONE / 1.3, 1.5 * highest)
+        decades = 10 ** np.arange(np.ceil(np.log10(highest)))
+        axes.set_yticks([_NONE, *decades], ["0", *(f"{tick:,.0f}" for tick in decades)])
+        axes.minorticks_off()
+        axes.grid(axis="y")
+    figure.supxlabel("accuracy (%), networks with a prediction / all")
+    figure.supylabel("weights (biases not counted)")
+    handles = legend_handles([_KNOWN, _PRUNED, *styles.values()])
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    return figure
+
+
+def _draw_truth(axes: Axes, rows: pd.DataFrame, place: dict[float, int]) -> None:
+    """What is known of each accuracy: enough weights, down to where all were searched in vain."""
+    at = rows.accuracy.map(place)
+    bars = (rows.known_weights - rows.searched_below).clip(lower=0)
+    below = np.stack([bars, np.zeros(len(bars))])
+    axes.errorbar(at, rows.known_weights, below, capsize=2, elinewidth=0.8, **_KNOWN.line)
+    axes.plot(at, rows.best_method_weights, **_PRUNED.line)
+
+
+def _draw_predictions(
+    axes: Axes, style: Series, rows: pd.DataFrame, place: dict[float, int], shift: float
+) -> None:
+    """One width's predictions; that nothing need stay is drawn at `_NONE`."""
+    low, middle, high = (
+        rows[f"predicted_{part}"].clip(lower=_NONE) for part in ("low", "weights", "high")
+    )
+    at, bars = rows.accuracy.map(place) + shift, np.stack([middle - low, high - middle])
+    axes.errorbar(at, middle, bars, elinewidth=0.8, **style.line)
 
 
 @styled

@@ -36,6 +36,7 @@ MODULES = {
     "spectra": "sparselimit.figures.limits",
     "limits": "sparselimit.figures.limits",
     "predictions": "sparselimit.figures.limits",
+    "meeting": "sparselimit.figures.limits",
     "geometry": "sparselimit.figures.limits",
 }
 
@@ -75,6 +76,12 @@ COLUMNS = {
         *("prunable", "pruning_ratio", "one_shot_ratio"),
     ],
     "spectra": ["network", "operator", "eigenvalue", "density"],
+    "meeting": [
+        *("accuracy", "network", "width", "weights_dense", "networks"),
+        *("operator", "negative", "formula"),
+        *("predicted", "predicted_weights", "predicted_low", "predicted_high"),
+        *("known_weights", "searched_below", "best_method", "best_method_weights"),
+    ],
     "geometry": [
         *("spectrum", "model", "published", "corrected"),
         *("measured", "measured_low", "measured_high"),

@@ -8,7 +8,7 @@ masks only the prunable weights among them: the limit is a count m, reported ove
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +18,11 @@ from sparselimit.errors import InputError
 from sparselimit.limits.width import FormulaName, removable_share, sensitivity, solve_tau
 
 MAX_BRACKET = 0.005  # widest bracket, as a share of the prunable weights, that is called a limit
+
+# Why there is no prediction: no loss to allow is known, or it is below the network's own; the
+# curvature is indefinite; the quadrature is too coarse.
+Refusal = Literal["unknown", "budget", "indefinite", "unresolved"]
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 Direction = Callable[[int], Bracket]
 

@@ -32,20 +32,34 @@ def polished(network: MLP, parameters: Tensor, mask: Tensor, points: Points) -> 
     are rounded.
     """
     after = parameters.clone()
-    minimum = _minimum(network, parameters.double(), mask, points)
-    after[mask] = torch.tensor(minimum, dtype=after.dtype)
+    found = minimum(network, parameters, mask, points)
+    after[mask] = found[mask].to(after.dtype)
     before_and_after = quality(network, torch.stack([parameters, after]), points)[0]
     return after if before_and_after[1] > before_and_after[0] else parameters
 
 
-def _minimum(network: MLP, start: Tensor, kept: Tensor, points: Points) -> np.ndarray:
-    """The kept parameters of one network, float64, where L-BFGS ends or gives up."""
+def minimum(
+    network: MLP,
+    start: Tensor,
+    kept: Tensor,
+    points: Points,
+    *,
+    weight_decay: float = 0.0,
+    iterations: int = ITERATIONS,
+) -> Tensor:
+    """Where L-BFGS from `start` ends or gives up: float64 [n_parameters], zero where not kept.
+
+    It minimises the mean loss plus  weight_decay / 2  times the squared norm of the parameters,
+    which is what SGD with this weight decay descends.
+    """
+    start = start.double()
     x, y = points.x.double(), points.y.double()
 
     def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
         free = torch.tensor(values, requires_grad=True)
         whole = torch.zeros_like(start).masked_scatter(kept, free)
         loss = losses(logits(network, whole[None], x), y)[0]
+        loss = loss + weight_decay / 2 * free.square().sum()
         loss.backward()
         assert free.grad is not None
         return loss.item(), free.grad.numpy()
@@ -55,6 +69,6 @@ def _minimum(network: MLP, start: Tensor, kept: Tensor, points: Points) -> np.nd
         start[kept].numpy(),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": ITERATIONS, "maxcor": MEMORY, "ftol": 0.0, "gtol": 1e-9},
+        options={"maxiter": iterations, "maxcor": MEMORY, "ftol": 0.0, "gtol": 1e-9},
     )
-    return found.x
+    return torch.zeros_like(start).masked_scatter(kept, torch.tensor(found.x))

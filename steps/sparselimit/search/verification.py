@@ -58,6 +58,12 @@ def claims(frontier: Stored) -> tuple[list[Claim], list[Claim]]:
     )
 
 
+def beam_claims(beam: Stored) -> list[Claim]:
+    """The best network of each number of weights that was found from above."""
+    table = beam.table("by_weights")
+    return _claims(beam, table.assign(reached=table.accuracy, network=-1), "")
+
+
 def _claims(frontier: Stored, table: pd.DataFrame, part: str) -> list[Claim]:
     frame = MLP(tuple(map(int, frontier.array("sizes"))))
     arrays = [frontier.array(part + name) for name in ("mask", "parameters", "initial")]
@@ -108,9 +114,8 @@ def _wrong_network(claim: Claim, points: Points) -> str | None:
 
 def verify_beam(beam: Stored, points: Points) -> tuple[list[str], int]:
     """Check the networks found from above: a line for each, and how many are not as stated."""
-    table = beam.table("by_weights")
     lines, failures = [], 0
-    for claim in _claims(beam, table.assign(reached=table.accuracy, network=-1), ""):
+    for claim in beam_claims(beam):
         wrong = _wrong_network(claim, points)
         sizes = "-".join(map(str, claim.shape.sizes))
         said = wrong or f"accuracy {claim.stated:.6f} holds"
