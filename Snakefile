@@ -23,6 +23,7 @@ include: "rules/search.smk"
 include: "rules/blocks.smk"
 include: "rules/limits.smk"
 include: "rules/report.smk"
+include: "rules/provenance.smk"
 
 
 localrules:
@@ -38,6 +39,7 @@ rule all:
     input:
         FIGURE_FILES,
         TABLE_FILES,
+        "results/provenance.csv",
 
 
 # Stages by name: every result of one, without tables and figures.

@@ -4,14 +4,16 @@ import pandas as pd
 import pytest
 
 from sparselimit.figures.registry import MODULES
+from sparselimit.shards import collapsed
 from sparselimit.tables import TABLES
+from tests.unit.test_provenance import Page
 from tests.workflow.conftest import Workflow
 
 pytestmark = pytest.mark.workflow
 
 # What hangs on any run: accounts of all that was done.
 AFTER_RUNS = dict.fromkeys(
-    ("table_outcomes", "figure_outcomes", "figure_stuck", "table_extent", "all"), 1
+    ("table_outcomes", "figure_outcomes", "figure_stuck", "table_extent", "provenance", "all"), 1
 )
 # What hangs on the runs of pruning methods: the tables made from them, the figures made from those.
 AFTER_PRUNING = AFTER_RUNS | dict.fromkeys(
@@ -44,6 +46,27 @@ def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
     blocks = tables["blocks"].drop_duplicates(["search", "weights"])
     assert blocks.groupby("search").runs.sum().to_dict() == {"first_phase": 3, "second_phase": 4}
     assert set(tables["bounds"].network) == {"dense", "sparse", "conv"}
+
+
+def test_every_figure_leads_to_the_files_behind_it(finished: Workflow) -> None:
+    """And every table; each way ends at files that tell all there is to tell."""
+    results = finished.folder / "results"
+    page = Page((results / "provenance.html").read_text())
+    files = pd.read_csv(results / "provenance.csv").set_index("file")
+    assert files.notna().drop(columns="made_from").all(axis=None)
+    patterns = {collapsed([file])[0] for file in files.index}
+    for kind, suffix in (("figure", "svg"), ("table", "csv")):
+        names = {path.stem for path in results.glob(f"{kind}s/*.{suffix}")}
+        assert {f"{kind}-{name}" for name in names} == {a for a in page.links if a.startswith(kind)}
+        for name in names:
+            behind = {anchor for anchor in page.behind(f"{kind}-{name}") if "/" in anchor}
+            assert behind, name
+            assert behind <= patterns
+    # What was made from nothing: data, and what is drawn at random.
+    first = set(files.index[files.made_from.isna()])
+    assert first == {"results/data/spiral.h5", "results/data/digits.h5", "results/geometry.h5"}
+    on_disk = {str(file.relative_to(finished.folder)) for file in results.rglob("*.h5")}
+    assert set(files.index) == on_disk
 
 
 def test_nothing_is_left_behind(finished: Workflow) -> None:
