@@ -23,6 +23,7 @@ include: "rules/search.smk"
 include: "rules/blocks.smk"
 include: "rules/limits.smk"
 include: "rules/report.smk"
+include: "rules/explorer.smk"
 include: "rules/provenance.smk"
 
 
@@ -39,6 +40,7 @@ rule all:
     input:
         FIGURE_FILES,
         TABLE_FILES,
+        EXPLORER,
         "results/provenance.csv",
 
 

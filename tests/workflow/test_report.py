@@ -87,7 +87,7 @@ def test_every_result_is_listed_in_its_section_and_shown(
             _open(browser, report, section)
             _entries(browser)
             _show(browser, entry)
-            is_shown = _shows_a_page if entry.startswith("Table") else _shows_a_picture
+            is_shown = _shows_a_picture if entry.startswith("Figure") else _shows_a_page
             WebDriverWait(browser, 20).until(is_shown)
             shown += 1
     assert shown == browser.execute_script("return Object.keys(results).length")

@@ -22,7 +22,7 @@ AFTER_PRUNING = AFTER_RUNS | dict.fromkeys(
         *("spiral_limits", "table_meeting", "figure_meeting"),
         *("table_methods", "table_thresholds", "table_success", "table_connectivity"),
         *("table_equal_budget", "figure_frontier", "figure_widths", "figure_connectivity"),
-        *("figure_gap", "figure_success", "figure_repair"),
+        *("figure_gap", "figure_success", "figure_repair", "explorer"),
     ),
     1,
 )
