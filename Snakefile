@@ -22,6 +22,7 @@ include: "rules/prune.smk"
 include: "rules/search.smk"
 include: "rules/blocks.smk"
 include: "rules/limits.smk"
+include: "rules/baselines.smk"
 include: "rules/report.smk"
 include: "rules/explorer.smk"
 include: "rules/provenance.smk"
@@ -33,6 +34,7 @@ localrules:
     search,
     blocks,
     limits,
+    baselines,
 
 
 rule all:
@@ -66,3 +68,8 @@ rule limits:
         [f"results/bounds/{name}.h5" for name in study.networks],
         "results/spiral_limits.h5",
         "results/geometry.h5",
+
+
+rule baselines:
+    input:
+        BASELINE_RUNS,

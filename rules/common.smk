@@ -114,12 +114,26 @@ def network_flags(wildcards, input):
     return f"--data {input.data} --network {input.network}{code}"
 
 
-def recipe_flags(wildcards, input):
-    """How a network is trained, or the state dict that it is taken from."""
-    if input.state_dict:
-        return f"--state-dict {shlex.quote(input.state_dict)}"
+def recipe_flags(wildcards):
+    """How a network is trained."""
     return flags(
         study.networks[wildcards.network],
-        *("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "l1"),
-        *("schedule", "milestones", "factor", "warmup", "protocol", "augment", "seed"),
+        *(
+            "epochs",
+            "batch_size",
+            "optimizer",
+            "learning_rate",
+            "momentum",
+            "weight_decay",
+        ),
+        *(
+            "l1",
+            "schedule",
+            "milestones",
+            "factor",
+            "warmup",
+            "protocol",
+            "augment",
+            "seed",
+        ),
     )

@@ -55,7 +55,11 @@ rule train_network:
     params:
         architecture=lambda w: study.networks[w.network].architecture,
         widths=lambda w: flags(study.networks[w.network], "widths"),
-        recipe=recipe_flags,
+        recipe=lambda w, input: (
+            f"--state-dict {shlex.quote(input.state_dict)}"
+            if input.state_dict
+            else recipe_flags(w)
+        ),
     message:
         "train the network {wildcards.network}"
     shell:

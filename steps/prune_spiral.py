@@ -1,7 +1,6 @@
 """Prune networks by one method and train them on the Cubist Spiral, all of a shape at once."""
 
-import json
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 
 from sparselimit import cli, spiral
 from sparselimit.errors import InputError
@@ -11,13 +10,6 @@ from sparselimit.pruning import registry
 from sparselimit.pruning.problem import PROTOCOLS
 from sparselimit.pruning.runs import possible_targets, prune_and_train
 from sparselimit.search import sparsest
-
-
-def json_object(text: str) -> dict:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ArgumentTypeError(f"{text} is not a JSON object")
-    return value
 
 
 def networks(arguments: Namespace) -> dict[str, MLP]:
@@ -66,7 +58,7 @@ if __name__ == "__main__":
     parser.add_argument("--method", choices=registry.known(), required=True)
     parser.add_argument("--name", help="what to call it in tables and figures (the method)")
     parser.add_argument(
-        "--options", type=json_object, default={}, help="of the method, as a JSON object"
+        "--options", type=cli.json_object, default={}, help="of the method, as a JSON object"
     )
     parser.add_argument("--protocol", choices=PROTOCOLS, default="exact")
     parser.add_argument("--networks", nargs="+", required=True, help="widths, or searched")

@@ -14,6 +14,8 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from sparselimit.datasets import cubist_spiral
 from sparselimit.ensemble.members import Points
 
+torch.set_num_threads(1)  # networks here are small, and tests run side by side
+
 REFERENCE = Path(__file__).parent / "reference"
 
 

@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 bad input, told in one line; 1 anything else.
 
 import argparse
 import glob
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,14 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise ValueError
+    return value
+
+
+def json_object(text: str) -> dict:
+    """An object in JSON, as an argument type."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text} is not a JSON object")
     return value
 
 

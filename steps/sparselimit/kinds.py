@@ -215,6 +215,34 @@ KINDS: dict[str, Kind] = {
             ),
         },
     ),
+    # What a pruning method made of it: networks one after another, each with its mask over the
+    # prunable weights; the parameters that are left of each and its buffers, joined. `asked` is the
+    # density that was asked for, if one was; `epochs` is the cost beyond the network before it.
+    "pruned-networks": Kind(
+        1,
+        {
+            "runs": Table(
+                {
+                    "round": "i",
+                    "asked": "f?",
+                    "weights": "i",
+                    "density": "f",
+                    "epochs": "f",
+                    "fit_loss": "f",
+                    "fit_accuracy": "f",
+                    "validation_loss": "f",
+                    "validation_accuracy": "f",
+                    "test_loss": "f",
+                    "test_accuracy": "f",
+                },
+                rows="runs",
+            ),
+            "layers": Table({"run": "i", "layer": "i", "weights": "i", "kept": "i"}, rows="layers"),
+            "mask": Array("b", ("runs", "prunable")),
+            "parameters": Array("f", ("all parameters",)),
+            "buffers": Array("f", ("all buffers",)),
+        },
+    ),
     # What one-shot magnitude pruning does to it; losses without penalty, accuracies as fractions.
     "sweep": Kind(
         1,

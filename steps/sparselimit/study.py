@@ -30,12 +30,14 @@ from sparselimit.errors import InputError
 from sparselimit.networks import architectures
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import registry
+from sparselimit.pruning.classifiers import registry as classifiers
 from sparselimit.search.blocks import Blocks
 from sparselimit.search.labelled import Labelled
 
 MAX_SEARCH_WEIGHTS = 20
 # Names of what is no pruning method, in tables and figures.
 RESERVED = ("dense", "search", "beam")
+RESERVED_CLASSIFIERS = ("dense", "one_shot", "reoptimised")
 
 
 def _distinct(values: list) -> list:
@@ -359,6 +361,9 @@ class Network(Model):
     )
     epochs: Positive = 60
     batch_size: Positive = 128
+    optimizer: Literal["sgd", "adam"] = Field(
+        "sgd", description="adam takes no momentum of its own"
+    )
     learning_rate: PositiveFloat = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 0.0
@@ -455,6 +460,46 @@ class SpiralLimits(Model):
     iterations: Positive = Field(description="of L-BFGS on the way there, at most")
 
 
+class Baselines(Model):
+    """Pruning methods on the same networks, beside what the geometry predicts."""
+
+    networks: Annotated[list[Name], AfterValidator(_distinct)] | None = Field(
+        description="on which; null: on all"
+    )
+    protocol: Protocol = Field(
+        description="exact; published: to the letter of each method's code, slips included"
+    )
+    densities: Annotated[
+        list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1), AfterValidator(_distinct)
+    ] = Field(description="shares of the weights to keep; rounds of pruning go down to the least")
+    densities_per_job: Positive | None = Field(
+        description="densities are dealt out to jobs of so many, but rounds of one method stay "
+        "together; null: one job for each network and method"
+    )
+    methods: Annotated[
+        dict[Name, dict[Name, int | float | str | bool]], BeforeValidator(_without_none)
+    ] = Field(
+        description="methods by the name of their file in pruning/classifiers/, each with its "
+        "options; a second entry of one file says by `method` which"
+    )
+
+    @cached_property
+    def choices(self) -> dict[str, classifiers.Choice]:
+        """The methods by name."""
+        return {name: classifiers.Choice.of(name, entry) for name, entry in self.methods.items()}
+
+    @model_validator(mode="after")
+    def _known_methods(self) -> "Baselines":
+        for name, entry in self.methods.items():
+            if name in RESERVED_CLASSIFIERS:
+                raise ValueError(f"methods.{name}: the name is taken, call it otherwise")
+            try:
+                classifiers.Choice.of(name, entry)
+            except InputError as error:
+                raise ValueError(f"methods.{name}: {error}") from error
+        return self
+
+
 class Geometry(Model):
     """Monte Carlo check of the width formulas on random subspaces."""
 
@@ -482,7 +527,24 @@ class Study(Model):
     spectrum: Spectrum
     bounds: Bounds
     spiral_limits: SpiralLimits
+    baselines: Baselines
     geometry: Geometry
+
+    @property
+    def pruned_networks(self) -> list[str]:
+        """The networks that baselines are run on."""
+        chosen = self.baselines.networks
+        return list(self.networks) if chosen is None else chosen
+
+    @model_validator(mode="after")
+    def _baselines_have_networks(self) -> "Study":
+        for name in self.pruned_networks:
+            if name not in self.networks:
+                raise ValueError(
+                    f"baselines.networks: there is no network '{name}' (there are: "
+                    f"{', '.join(self.networks) or 'none'})"
+                )
+        return self
 
     @model_validator(mode="after")
     def _images_have_a_folder(self) -> "Study":

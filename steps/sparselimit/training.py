@@ -1,7 +1,8 @@
 """Training of one classifier: the recipes of the limit study, resumable at any step."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
 from math import cos, pi
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
-from torch.nn.utils import parameters_to_vector
 
+from sparselimit import cli
 from sparselimit.console import progress_bar
 from sparselimit.ensemble.checkpoint import Checkpoint
 from sparselimit.errors import InputError
@@ -27,6 +28,7 @@ CHECKPOINT_SECONDS = 300.0
 class Recipe:
     """How a classifier is trained: SGD with momentum on cross-entropy plus an L1 penalty.
 
+    optimizer   sgd; adam, which has its own two moments and takes no `momentum`
     l1          times the absolute values of all parameters is added to the loss
     schedule    constant; cosine, down to 0 at the end; step, times `factor` at each of `milestones`
     milestones  in epochs
@@ -50,6 +52,54 @@ class Recipe:
     protocol: str = "exact"
     augment: str = "none"
     seed: int = 0
+    optimizer: str = "sgd"
+
+    def steps(self, points: int) -> int:
+        """Number of steps on so many points."""
+        return self.epochs * self.per_epoch(points)
+
+    def per_epoch(self, points: int) -> int:
+        """Number of steps of an epoch: full batches, or the one there is."""
+        return max(1, points // self.batch_size)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a step that trains: one for every field of a recipe."""
+    default = Recipe(epochs=60)
+    parser.add_argument("--epochs", type=cli.positive, default=default.epochs)
+    parser.add_argument("--batch-size", type=cli.positive, default=default.batch_size)
+    parser.add_argument("--optimizer", choices=("sgd", "adam"), default=default.optimizer)
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
+    parser.add_argument("--momentum", type=float, default=default.momentum, help="of sgd")
+    parser.add_argument("--weight-decay", type=float, default=default.weight_decay)
+    parser.add_argument(
+        "--l1", type=float, default=default.l1, help="penalty on absolute values of parameters"
+    )
+    parser.add_argument(
+        "--schedule", choices=("constant", "cosine", "step"), default=default.schedule
+    )
+    parser.add_argument(
+        "--milestones", type=cli.positive, nargs="*", default=[], help="of step, in epochs"
+    )
+    parser.add_argument(
+        "--factor", type=float, default=default.factor, help="of the rate at each milestone"
+    )
+    parser.add_argument("--warmup", type=int, default=default.warmup, help="in epochs")
+    parser.add_argument(
+        "--protocol",
+        choices=("exact", "published"),
+        default=default.protocol,
+        help="published: schedules count steps instead of epochs, as a published code does",
+    )
+    parser.add_argument("--augment", choices=("none", "crop_flip"), default=default.augment)
+    parser.add_argument(
+        "--seed", type=int, default=default.seed, help="of initial values, batches, augmentation"
+    )
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """The recipe that such arguments describe."""
+    return Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
 
 
 # --- Learning rates ------------------------------------------------------------------------------
@@ -120,26 +170,38 @@ def train(
     validation: Sample,
     recipe: Recipe,
     checkpoint: Path | None = None,
+    *,
+    fixed: Tensor | None = None,
+    steps: range | None = None,
+    penalty: Callable[[], Tensor] | None = None,
+    before: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Train in place, from the values that the module has; returns the history, a row per epoch.
 
+    fixed    which entries of the flat parameter vector keep their values, bool [D]: pruned weights
+    steps    those of the recipe that are done, if not all
+    penalty  a further term of the loss
+    before   is called before each step with its number; what it changes must be the module's state
+
     The random choices of a step follow from the seed and its number. With a `checkpoint` path the
-    run saves its state there now and then and on SIGTERM, which then ends it by `Stopped`; the same
-    call goes on from it, on one device to the same numbers. To remove it is for the caller.
+    run saves its state there now and then, at its end, and on SIGTERM, which then ends it by
+    `Stopped`; the same call goes on from it, on one device to the same numbers. To remove it is for
+    the caller.
 
     Raises InputError when the loss is no longer finite, when there is nothing to crop, and for a
     checkpoint that is damaged or of another run.
     """
-    run = _Run(module, fit, validation, recipe)
+    run = _Run(module, fit, validation, recipe, fixed, penalty, before)
+    todo = range(recipe.steps(len(fit[1]))) if steps is None else steps
     # Without this, convolutions on a GPU may choose another algorithm at every run.
     with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         if checkpoint is None:
-            run.all_steps(0, None)
+            run.all_steps(todo, None)
         else:
-            keeper = Checkpoint(checkpoint, run.identity(), CHECKPOINT_SECONDS)
+            keeper = Checkpoint(checkpoint, [*run.identity(), todo], CHECKPOINT_SECONDS)
             with keeper.listening():
                 saved = keeper.load()
-                run.all_steps(run.restore(saved) if saved else 0, keeper)
+                run.all_steps(range(run.restore(saved), todo.stop) if saved else todo, keeper)
     module.eval()
     return pd.DataFrame(run.history)
 
@@ -158,38 +220,48 @@ def observed(module: nn.Module, fit: Sample, validation: Sample, epoch: int) -> 
 class _Run:
     """One call of `train`: what it trains, and how far it has come."""
 
-    def __init__(self, module: nn.Module, fit: Sample, validation: Sample, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        fit: Sample,
+        validation: Sample,
+        recipe: Recipe,
+        fixed: Tensor | None,
+        penalty: Callable[[], Tensor] | None,
+        before: Callable[[int], None] | None,
+    ) -> None:
         if recipe.augment != "none" and fit[0].ndim != 4:
             raise InputError(
                 f"augment: {recipe.augment} needs images, and the data have {fit[0].shape[1]} "
                 "features; set it to none"
             )
         self.module, self.fit, self.validation, self.recipe = module, fit, validation, recipe
-        self.optimizer = torch.optim.SGD(
-            module.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-        )
+        self.penalty, self.before = penalty, before
+        self.fixed = _fixed_parts(module, fixed)
+        self.optimizer = _optimizer(module, recipe)
         self.history: list[dict[str, float]] = []
 
     def identity(self) -> list[object]:
         """All that decides the result."""
-        start = parameters_to_vector(self.module.parameters()).detach()
-        return [astuple(self.recipe), str(self.module), start, *self.fit, *self.validation]
+        start = [*self.module.parameters(), *self.module.buffers()]
+        fixed = [which for _, which, _ in self.fixed]
+        data = [*self.fit, *self.validation]
+        return [astuple(self.recipe), str(self.module), *(p.detach() for p in start), *fixed, *data]
 
-    def all_steps(self, first: int, keeper: Checkpoint | None) -> None:
+    def all_steps(self, steps: range, keeper: Checkpoint | None) -> None:
         n, recipe = len(self.fit[1]), self.recipe
-        per_epoch = max(1, n // recipe.batch_size)
+        per_epoch = recipe.per_epoch(n)
         learning_rates = rates(recipe, per_epoch).tolist()
         self.module.train()
-        with progress_bar("train", len(learning_rates), "step") as progress:
-            progress.update(first)
-            for step, batch in batches(n, recipe, first):
+        with progress_bar("train", steps.stop, "step") as progress:
+            progress.update(steps.start)
+            for step, batch in batches(n, recipe, steps.start, steps.stop):
+                if self.before:
+                    self.before(step)
                 self._step(step, batch, learning_rates[step])
                 if (step + 1) % per_epoch == 0:
                     self._look(step // per_epoch)
-                if keeper and keeper.due():
+                if keeper and (keeper.due() or step + 1 == steps.stop):
                     keeper.save(self._snapshot(step + 1))
                 progress.update(1)
 
@@ -203,10 +275,15 @@ class _Run:
         loss = cross_entropy(self.module(x), y)
         if self.recipe.l1:
             loss = loss + self.recipe.l1 * sum(p.abs().sum() for p in self.module.parameters())
+        if self.penalty:
+            loss = loss + self.penalty()
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        with torch.no_grad():  # whatever momentum and weight decay have made of them
+            for parameter, which, values in self.fixed:
+                parameter.copy_(torch.where(which, values, parameter))
 
     def _look(self, epoch: int) -> None:
         self.module.eval()
@@ -236,16 +313,41 @@ class _Run:
         return int(saved["step"])
 
 
-def batches(n: int, recipe: Recipe, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-    """The steps of a training on n points from `first` on, each with the points of its batch.
+def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(module.parameters(), rate, weight_decay=decay)
+    return torch.optim.SGD(module.parameters(), rate, recipe.momentum, weight_decay=decay)
 
-    Every epoch is a permutation without its incomplete end, unless there are fewer points than one
-    batch takes.
+
+def _fixed_parts(
+    module: nn.Module, fixed: Tensor | None
+) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
+    """The parameters that have fixed entries, each with which these are and all its values."""
+    if fixed is None:
+        return []
+    parameters = list(module.parameters())
+    parts = fixed.split([p.numel() for p in parameters])
+    return [
+        (p, part.view_as(p).to(p.device), p.detach().clone())
+        for p, part in zip(parameters, parts, strict=True)
+        if part.any()
+    ]
+
+
+def batches(
+    n: int, recipe: Recipe, first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The steps of a training on n points, each with the points of its batch.
+
+    Of all steps those from `first` on and before `last`. Every epoch is a permutation without its
+    incomplete end, unless there are fewer points than one batch takes.
     """
-    per_epoch = max(1, n // recipe.batch_size)
+    per_epoch = recipe.per_epoch(n)
+    last = recipe.steps(n) if last is None else last
     for epoch in range(first // per_epoch, recipe.epochs):
         order = generator("batches", recipe.seed, epoch).permutation(n)
-        for step in range(max(first, epoch * per_epoch), (epoch + 1) * per_epoch):
+        for step in range(max(first, epoch * per_epoch), min(last, (epoch + 1) * per_epoch)):
             start = (step - epoch * per_epoch) * recipe.batch_size
             yield step, order[start : start + recipe.batch_size]
 

@@ -20,6 +20,7 @@ from sparselimit.ensemble.batched import activations, gradients
 from sparselimit.ensemble.members import Points
 from sparselimit.networks.forward import logits, losses
 from sparselimit.networks.mlp import MLP
+from sparselimit.plugins import Value
 from sparselimit.pruning import force, grasp, iter_snip, prospr, registry, snip, synflow
 from sparselimit.pruning import problem as problem_module
 from sparselimit.pruning.problem import Problem
@@ -68,7 +69,7 @@ def problem(
     )
 
 
-def start_mask(method: str, problem: Problem, **options: registry.Value) -> Tensor:
+def start_mask(method: str, problem: Problem, **options: Value) -> Tensor:
     return registry.apply(method, problem, options)[1]
 
 
@@ -313,9 +314,7 @@ def test_batches_before_training_go_on_into_earlier_epochs() -> None:
         ("prospr", "steps", 0),
     ],
 )
-def test_options_that_are_not_positive_are_refused(
-    method: str, option: str, value: registry.Value
-) -> None:
+def test_options_that_are_not_positive_are_refused(method: str, option: str, value: Value) -> None:
     with refused(method, f"{option} is {value}", "above zero"):
         start_mask(method, problem(MLP.spiral(3), [10]), **{option: value})
 

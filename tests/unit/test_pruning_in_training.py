@@ -22,6 +22,7 @@ from sparselimit.ensemble.checkpoint import Stopped
 from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.state import Event, State
 from sparselimit.networks.mlp import MLP
+from sparselimit.plugins import Value
 from sparselimit.pruning import imp_lth, registry, rigl
 from sparselimit.pruning.problem import Problem
 from sparselimit.sparsity.connectivity import effective_mask
@@ -477,7 +478,7 @@ def test_tickets_need_two_trainings() -> None:
 # --- Both in a run -------------------------------------------------------------------------------
 
 EPOCHS, STEPS = 6, 5  # RigL sees one training of six epochs, lottery tickets six of one
-OPTIONS: dict[str, dict[str, registry.Value]] = {
+OPTIONS: dict[str, dict[str, Value]] = {
     "rigl": {"interval": 4, "drop": 0.9, "end": 1.0},
     "imp_lth": {"trainings": EPOCHS},
 }

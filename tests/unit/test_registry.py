@@ -14,6 +14,7 @@ import sparselimit.pruning
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.state import Event
 from sparselimit.networks.mlp import MLP
+from sparselimit.plugins import Value
 from sparselimit.pruning import registry
 from sparselimit.pruning.problem import Problem
 from tests.unit.refusals import refused
@@ -120,7 +121,7 @@ def test_what_is_not_an_option_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", ["10", 10.0, True])
-def test_values_of_another_type_are_refused(value: registry.Value) -> None:
+def test_values_of_another_type_are_refused(value: Value) -> None:
     with refused("method imp, option prunings", repr(value), "is not int"):
         registry.complete("imp", {"prunings": value})
 

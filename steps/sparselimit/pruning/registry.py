@@ -16,20 +16,16 @@ and, if it does not train from the common initial values,
 A method that trains several times over, each time with the whole schedule of learning rates, has an
 option `trainings` that says how often.
 
-Its options are the keyword arguments of that function, with a type and a default each; a docstring
-line `name: text` explains one. They are read from the source, so that a study can be checked
-without importing torch.
+Its options are the keyword arguments of that function (see `sparselimit.plugins`).
 """
 
-import ast
-import difflib
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sparselimit.errors import InputError
+from sparselimit.plugins import Methods, Option, Value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,13 +33,8 @@ if TYPE_CHECKING:
     from sparselimit.ensemble.state import Event
     from sparselimit.pruning.problem import Problem
 
-_NOT_METHODS = {"__init__", "problem", "published", "registry", "runs"}
+_NOT_METHODS = frozenset({"__init__", "problem", "published", "registry", "runs"})
 _ENTRY_POINTS = ("events", "start_mask", "saliency")
-_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
-
-Value = int | float | str | bool
-
-
 # What a study may say of any method, beside the method's own options.
 _COUNTS = ("weights", "effective")
 
@@ -77,59 +68,23 @@ class Choice:
         return cls(name, str(method), str(count), complete(str(method), options))
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option of a method: its type, its default and what it means."""
-
-    type: type
-    default: Value
-    help: str
+def _methods() -> Methods:
+    return Methods(Path(__file__).parent, "sparselimit.pruning", _ENTRY_POINTS, _NOT_METHODS)
 
 
 def known() -> list[str]:
     """Names of all methods."""
-    files = Path(__file__).parent.glob("*.py")
-    return sorted(file.stem for file in files if file.stem not in _NOT_METHODS)
+    return _methods().known()
 
 
 def options(method: str) -> dict[str, Option]:
-    """The options of a method by name.
-
-    Raises InputError for a name without a file, or a file without an entry point.
-    """
-    if method not in known():
-        raise InputError(f"pruning method '{method}' is unknown: use one of {', '.join(known())}")
-    file = Path(__file__).parent / f"{method}.py"
-    try:
-        functions = {
-            node.name: node
-            for node in ast.parse(file.read_text()).body
-            if isinstance(node, ast.FunctionDef)
-        }
-    except SyntaxError as error:
-        raise InputError(f"{file.name}: line {error.lineno} is not Python ({error.msg})") from error
-    for entry in _ENTRY_POINTS:
-        if entry in functions:
-            return _keyword_options(file.name, functions[entry])
-    raise InputError(f"{file.name}: defines none of {', '.join(_ENTRY_POINTS)}")
+    """The options of a method by name, see `Methods.options`."""
+    return _methods().options(method)
 
 
 def complete(method: str, given: dict[str, Value]) -> dict[str, Value]:
-    """The options of a method with defaults filled in.
-
-    Raises InputError for an option that the method does not have, or a value of another type.
-    """
-    available = options(method)
-    for name, value in given.items():
-        if name not in available:
-            close = difflib.get_close_matches(name, available, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            has = ", ".join(available) or "none"
-            raise InputError(f"method {method} has no option '{name}' (it has: {has}){hint}")
-        wanted = available[name].type
-        if not (type(value) is wanted or (wanted is float and type(value) is int)):
-            raise InputError(f"method {method}, option {name}: {value!r} is not {wanted.__name__}")
-    return {name: given.get(name, option.default) for name, option in available.items()}
+    """The options of a method with defaults filled in, see `Methods.complete`."""
+    return _methods().complete(method, given)
 
 
 def apply(
@@ -142,7 +97,7 @@ def apply(
     # Here and not above: what reads options must not import torch.
     from sparselimit.sparsity.masks import keep_largest
 
-    module = importlib.import_module(f"sparselimit.pruning.{method}")
+    module = _methods().load(method)
     chosen = complete(method, given)
     problem = problem.with_parameters(_parameters(module, problem))
     mask = problem.dense
@@ -173,28 +128,3 @@ def _check_shape(method: str, entry: str, value: "Tensor", problem: "Problem") -
             f"method {method}: {entry} of shape {tuple(value.shape)}, "
             f"expected {tuple(problem.dense.shape)}"
         )
-
-
-def _keyword_options(file: str, function: ast.FunctionDef) -> dict[str, Option]:
-    help_lines = dict(
-        line.strip().split(": ", 1)
-        for line in (ast.get_docstring(function) or "").splitlines()
-        if ": " in line
-    )
-    found = {}
-    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        annotation, value = argument.annotation, _literal(default)
-        if not (isinstance(annotation, ast.Name) and annotation.id in _TYPES and value is not None):
-            raise InputError(
-                f"{file}: option {argument.arg} needs a default and a type of {', '.join(_TYPES)}"
-            )
-        found[argument.arg] = Option(_TYPES[annotation.id], value, help_lines.get(argument.arg, ""))
-    return found
-
-
-def _literal(node: ast.expr | None) -> Value | None:
-    """The value that a default stands for; None if there is none to be read."""
-    try:
-        return ast.literal_eval(node) if node else None
-    except ValueError:
-        return None

@@ -1,0 +1,52 @@
+# Pruning methods on trained classifiers: one job for each network, method and share of densities.
+import json
+
+BASELINE_METHODS = study.baselines.choices
+# The densities of each job of a method.
+BASELINE_PARTS = {
+    name: choice.parts(study.baselines.densities, study.baselines.densities_per_job)
+    for name, choice in BASELINE_METHODS.items()
+}
+BASELINE_RUNS = [
+    f"results/baselines/{network}/{method}/part-{part:03d}-of-{len(parts):03d}.h5"
+    for network in study.pruned_networks
+    for method, parts in BASELINE_PARTS.items()
+    for part in range(len(parts))
+]
+
+
+rule prune_network:
+    input:
+        **NETWORK,
+        script="steps/prune_network.py",
+        library=lambda w: sources(
+            "prune_network.py",
+            f"sparselimit.pruning.classifiers.{BASELINE_METHODS[w.method].method}",
+        ),
+    output:
+        "results/baselines/{network}/{method}/part-{part}-of-{parts}.h5",
+    log:
+        "logs/prune_network/{network}-{method}-{part}-of-{parts}.log",
+    benchmark:
+        "benchmarks/prune_network/{network}-{method}-{part}-of-{parts}.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        device=study.device,
+        gpu=GPUS,
+        mem_mb=growing(8000),
+        runtime=growing(720),
+    params:
+        network=network_flags,
+        method=lambda w: flags(BASELINE_METHODS[w.method], "method", "name"),
+        options=lambda w: json.dumps(BASELINE_METHODS[w.method].options, sort_keys=True),
+        densities=lambda w: " ".join(map(str, BASELINE_PARTS[w.method][int(w.part)])),
+        protocol=study.baselines.protocol,
+        accuracy=flags(study.bounds, "accuracy_tolerance"),
+        recipe=recipe_flags,
+    message:
+        "prune {wildcards.network} by {wildcards.method} ({wildcards.part} of {wildcards.parts})"
+    shell:
+        "python {input.script} {params.network} {params.method} --options {params.options:q} "
+        "--densities {params.densities} --pruning-protocol {params.protocol} {params.accuracy} "
+        "{params.recipe} --device {resources.device} --output {output} > {log} 2>&1"

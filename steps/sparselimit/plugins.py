@@ -1,0 +1,129 @@
+"""Methods that are files of a folder, named as they are; what each can be told is read from it.
+
+The options of a method are the keyword arguments of its entry point, with a type and a default
+each; a docstring line `name: text` explains one. They are read from the source, so that a study can
+be checked without importing torch.
+"""
+
+import ast
+import difflib
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from sparselimit.errors import InputError
+
+Value = int | float | str | bool
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a method: its type, its default and what it means."""
+
+    type: type
+    default: Value
+    help: str
+
+
+@dataclass(frozen=True)
+class Methods:
+    """The methods of one folder.
+
+    folder   where the files are
+    package  as which they are imported
+    entries  functions of which a file defines at least one; of several the first counts
+    others   files of the folder that are no methods
+    """
+
+    folder: Path
+    package: str
+    entries: tuple[str, ...]
+    others: frozenset[str]
+
+    def known(self) -> list[str]:
+        """Names of all methods."""
+        files = self.folder.glob("*.py")
+        return sorted(file.stem for file in files if file.stem not in self.others)
+
+    def entry(self, method: str) -> str:
+        """The entry point of a method.
+
+        Raises InputError for a name without a file, or a file without an entry point.
+        """
+        return self._entry(method).name
+
+    def options(self, method: str) -> dict[str, Option]:
+        """The options of a method by name. Raises InputError as `entry` does."""
+        return _keyword_options(f"{method}.py", self._entry(method))
+
+    def complete(self, method: str, given: dict[str, Value]) -> dict[str, Value]:
+        """The options of a method with defaults filled in.
+
+        Raises InputError for an option that the method does not have, or a value of another type.
+        """
+        available = self.options(method)
+        for name, value in given.items():
+            if name not in available:
+                close = difflib.get_close_matches(name, available, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                has = ", ".join(available) or "none"
+                raise InputError(f"method {method} has no option '{name}' (it has: {has}){hint}")
+            wanted = available[name].type
+            if not (type(value) is wanted or (wanted is float and type(value) is int)):
+                raise InputError(
+                    f"method {method}, option {name}: {value!r} is not {wanted.__name__}"
+                )
+        return {name: given.get(name, option.default) for name, option in available.items()}
+
+    def load(self, method: str) -> ModuleType:
+        """The module of a method."""
+        return importlib.import_module(f"{self.package}.{method}")
+
+    def _entry(self, method: str) -> ast.FunctionDef:
+        if method not in self.known():
+            raise InputError(
+                f"pruning method '{method}' is unknown: use one of {', '.join(self.known())}"
+            )
+        file = self.folder / f"{method}.py"
+        try:
+            functions = {
+                node.name: node
+                for node in ast.parse(file.read_text()).body
+                if isinstance(node, ast.FunctionDef)
+            }
+        except SyntaxError as error:
+            raise InputError(
+                f"{file.name}: line {error.lineno} is not Python ({error.msg})"
+            ) from error
+        for entry in self.entries:
+            if entry in functions:
+                return functions[entry]
+        raise InputError(f"{file.name}: defines none of {', '.join(self.entries)}")
+
+
+def _keyword_options(file: str, function: ast.FunctionDef) -> dict[str, Option]:
+    help_lines = dict(
+        line.strip().split(": ", 1)
+        for line in (ast.get_docstring(function) or "").splitlines()
+        if ": " in line
+    )
+    found = {}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        annotation, value = argument.annotation, _literal(default)
+        if not (isinstance(annotation, ast.Name) and annotation.id in _TYPES and value is not None):
+            raise InputError(
+                f"{file}: option {argument.arg} needs a default and a type of {', '.join(_TYPES)}"
+            )
+        found[argument.arg] = Option(_TYPES[annotation.id], value, help_lines.get(argument.arg, ""))
+    return found
+
+
+def _literal(node: ast.expr | None) -> Value | None:
+    """The value that a default stands for; None if there is none to be read."""
+    try:
+        return ast.literal_eval(node) if node else None
+    except ValueError:
+        return None

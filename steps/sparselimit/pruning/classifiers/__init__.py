@@ -1,0 +1,1 @@
+"""Pruning methods for trained classifiers, one file each. See `registry`."""

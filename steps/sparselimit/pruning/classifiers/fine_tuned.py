@@ -1,0 +1,63 @@
+"""One-shot magnitude pruning with fine-tuning: the smallest weights go at once, the others adapt.
+
+The weights that are kept start from their trained values and minimise the loss itself, without the
+L1 penalty, by Adam. Between the last density that keeps the dense network's validation accuracy
+and the first that does not, some more are tried: the fine-tuned threshold.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from math import ceil, sqrt
+
+from sparselimit.errors import InputError
+from sparselimit.pruning.classifiers.masks import largest
+from sparselimit.pruning.classifiers.problem import Problem, Pruned
+
+
+def rounds(
+    problem: Problem, *, steps: int = 600, learning_rate: float = 0.001, refine: int = 3
+) -> Iterator[Pruned]:
+    """The fine-tuned networks, of the given densities and then of those between.
+
+    steps: of Adam, on batches as in training, the rate on a cosine
+    learning_rate: its largest
+    refine: densities tried between the last that is good enough and the first that is not
+    """
+    if steps < 1 or refine < 0:
+        raise InputError(f"fine_tuned: {steps} steps and {refine} refinements cannot be done")
+    good, bad = 1.0, None
+    for density in problem.densities:
+        made = _pruned(problem, density, steps, learning_rate)
+        yield made
+        if bad is None and problem.good_enough(made.network):
+            good = density
+        elif bad is None:
+            bad = density
+    for _ in range(refine if bad is not None else 0):
+        assert bad is not None
+        density = sqrt(good * bad)
+        made = _pruned(problem, density, steps, learning_rate)
+        yield made
+        if problem.good_enough(made.network):
+            good = density
+        else:
+            bad = density
+
+
+def _pruned(problem: Problem, density: float, steps: int, learning_rate: float) -> Pruned:
+    network = deepcopy(problem.trained)
+    mask = largest(problem.values(network).abs(), problem.count(density))
+    recipe = problem.with_recipe(
+        epochs=ceil(steps / problem.recipe.per_epoch(len(problem.samples["fit"][1]))),
+        optimizer="adam",
+        learning_rate=learning_rate,
+        weight_decay=0.0,
+        l1=0.0,
+        schedule="cosine",
+        milestones=(),
+        warmup=0,
+        protocol="exact",
+    )
+    name = f"density-{density:.6g}"
+    epochs = problem.train(network, mask, name, recipe, steps=range(steps))
+    return Pruned(network, mask, epochs, density)
