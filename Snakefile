@@ -24,6 +24,7 @@ include: "rules/blocks.smk"
 include: "rules/limits.smk"
 include: "rules/baselines.smk"
 include: "rules/report.smk"
+include: "rules/overview.smk"
 include: "rules/explorer.smk"
 include: "rules/provenance.smk"
 
@@ -40,6 +41,7 @@ localrules:
 rule all:
     default_target: True
     input:
+        "results/overview.html",
         FIGURE_FILES,
         TABLE_FILES,
         EXPLORER,

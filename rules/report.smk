@@ -1,6 +1,5 @@
 # Tables, figures, and what the report says about them. A table or a figure is one entry here.
 from collections import Counter
-from itertools import chain
 
 from sparselimit.figures.registry import MODULES
 
@@ -16,18 +15,6 @@ SPECTRUM_FILES = [
 BEAMS = ["results/search/beam.h5", *BEAMS_GIVEN]
 SPIRAL_RUNS = [DENSE_RUNS, *PRUNED_RUNS]
 DATA_FILES = ["results/data/spiral.h5", *sorted(set(map(data_file, study.networks)))]
-RESULT_FILES = [
-    *DATA_FILES,
-    *SPIRAL_RUNS,
-    *SEARCH_SHARDS,
-    *BLOCK_RUNS,
-    "results/search/frontier.h5",
-    "results/search/beam.h5",
-    *chain(*NETWORK_FILES.values()),
-    *SPECTRUM_FILES,
-    "results/spiral_limits.h5",
-    "results/geometry.h5",
-]
 
 # Sections of the report in reading order. Snakemake sorts them, so they are numbered.
 OVERVIEW = "01 Overview"
@@ -98,13 +85,31 @@ TABLES = {
         "What became of all runs",
         [*SPIRAL_RUNS, *SEARCH_SHARDS, *BLOCK_RUNS, *NETWORK_FILES["bounds"]],
     ),
-    "extent": (OVERVIEW, "How much was done", RESULT_FILES),
+    "answers": (
+        OVERVIEW,
+        "The answer for each accuracy",
+        [
+            "results/spiral_limits.h5",
+            "results/search/frontier.h5",
+            "results/search/beam.h5",
+            *SPIRAL_RUNS,
+        ],
+    ),
 }
 if not study.blocks:
     del TABLES["blocks"]
+RESULT_FILES = dict.fromkeys(
+    file for _, _, files in TABLES.values() for file in files if file.endswith(".h5")
+)
+TABLES["extent"] = (OVERVIEW, "How much was done", list(RESULT_FILES))
 
 # name: section of the report, title, tables and result files that the figure shows
 FIGURES = {
+    "answer": (
+        OVERVIEW,
+        "Truth, algorithms and theory",
+        ["tables/answers.csv"],
+    ),
     "frontier": (
         FRONTIER,
         "How sparse can it be?",

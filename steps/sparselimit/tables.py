@@ -22,6 +22,10 @@ from sparselimit.store import Stored
 # Accuracies of which networks as small as those of the search have something to tell.
 SEARCH_LEVELS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 0.95)
 
+# Where networks are found, and which prediction answers for theory.
+FOUND = ("frontier", "beam", "spiral-runs")
+THEORY = {"operator": "ggn", "negative": "psd", "formula": "B"}
+
 RUN_GROUP = ["study", "method", "network", "target"]
 
 
@@ -445,6 +449,24 @@ def geometry(files: Sequence[Stored]) -> pd.DataFrame:
     return _only(files).table("geometry")
 
 
+def answers(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `frontier` and `beam` and `spiral-runs` and `spiral-limits`: the answer per accuracy.
+
+    The sparsest network known and the number of weights below which all were searched in vain
+    (`bracket`), the method that got by with the fewest, its `gap` to the former, and how many
+    weights theory says must stay of the widest dense networks that were looked at.
+    """
+    limits, rest = meeting(files), [file for kind in FOUND for file in _of_kind(files, kind)]
+    table = bracket(rest).rename(columns={"at_most": "known_weights", "source": "known_source"})
+    columns = {"best_method": "method", "best_method_weights": "method_weights"}
+    table = table.merge(_best_methods(rest).rename(columns=columns), how="left")
+    table = table.assign(gap=table.method_weights - table.known_weights)
+    of_formula = (limits[list(THEORY)] == pd.Series(THEORY)).all(axis=1)
+    theory = limits[of_formula & (limits.width == limits.width.max())]
+    predicted = ["predicted", "predicted_weights", "predicted_low", "predicted_high"]
+    return table.merge(theory[["accuracy", "weights_dense", "networks", *predicted]], how="left")
+
+
 TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
     function.__name__: function
     for function in (
@@ -471,6 +493,7 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         geometry,
         splits,
         outcomes,
+        answers,
         extent,
     )
 }

@@ -104,6 +104,24 @@ def outcomes_table(names: list[str], widths: list[int], targets: list[int], give
     return {"outcomes": pd.DataFrame(rows, columns=COLUMNS["outcomes"])}
 
 
+def answers_table(case: str) -> Given:
+    """Of growing accuracies all is known, then only what was searched in vain."""
+    known = np.array([10.0, 12, 16, 20, np.nan])
+    predicted = known * {"default": 0.0, "many": 40.0, "single": np.nan}[case]
+    table = pd.DataFrame(
+        {
+            "accuracy": (0.8, 0.9, 0.95, 0.99, 0.995),
+            "searched_below": (10, 12, 14, 18, 18),
+            "known_weights": known,
+            "method_weights": known + 3,
+            "predicted_weights": predicted,
+            "predicted_low": predicted / 2,
+            "predicted_high": predicted * 2 + 30,
+        }
+    )
+    return {"answers": table}
+
+
 def search_tables(weights: range) -> Given:
     k = np.array(weights)
     best = 1 - 0.45 * np.exp(-(k - 4) / 4)
@@ -263,6 +281,7 @@ def tables(case: str) -> Given:
     return (
         pruning_tables(names, widths, targets, given)
         | outcomes_table(names, widths, targets, given)
+        | answers_table(case)
         | {"geometry": geometry_table(), "meeting": meeting_table(widths)}
         | search_tables(weights)
         | limit_tables([f"net{i}" for i in range(networks)], tolerances, case == "many")
@@ -957,3 +976,17 @@ def test_stuck_shows_where_weights_are_lost_on_the_widest_network() -> None:
     first = [bar for bar in bars if bar.get_x() == min(bar.get_x() for bar in bars)]
     lost = 100 * (imp.weights - imp.effective_weights) / imp.weights.sum()
     assert [bar.get_height() for bar in first] == pytest.approx(lost.tolist())
+
+
+def test_answer_shows_what_is_known_and_what_was_searched_in_vain() -> None:
+    table = given("answer", "many")["answers"]
+    (axes,) = figure("answer", "many").axes
+    bars = [bar for bar in axes.patches if isinstance(bar, Rectangle)]
+    assert [bar.get_width() for bar in bars] == table.searched_below.tolist()
+    lines = [line for line in axes.lines if line.get_marker() in ("o", "X", "D")]
+    for line, who in zip(lines, ("known", "method", "predicted"), strict=True):
+        at = points_of(line)[:, 0].astype(float)
+        np.testing.assert_array_equal(at, table[f"{who}_weights"])
+    low, high = axes.get_xlim()
+    assert low == 0
+    assert high > table.predicted_high.max()

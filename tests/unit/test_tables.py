@@ -439,7 +439,7 @@ def test_it_is_the_same_however_runs_are_cut_into_files(name: str) -> None:
     pd.testing.assert_frame_equal(table(whole), table(halves))
 
 
-def test_meeting() -> None:
+def meeting_files() -> list[Stored]:
     """Two networks of one width; of the second there is one prediction and one refusal."""
     levels = list(ACCURACIES)
     known = pd.DataFrame(
@@ -465,7 +465,7 @@ def test_meeting() -> None:
     pruned = [{"accuracy": 0.91, "weights": 24}, {"accuracy": 0.81, "weights": 19}]
     search = pd.DataFrame({"weights": [8, 12], "accuracy": [0.6, 0.81], "steps": 1.0})
     exclusion = pd.DataFrame({"accuracy": levels, "weights": 8, "excluded_rate": 0.1})
-    files = [
+    return [
         stored("spiral-limits", "l.h5", content),
         stored("frontier", "f.h5", {"by_weights": search, "exclusion": exclusion}),
         stored("beam", "b.h5", {"by_weights": pd.DataFrame({"weights": [16], "accuracy": [0.92]})}),
@@ -473,8 +473,11 @@ def test_meeting() -> None:
         runs_file("random_imp", 6, [{"accuracy": 0.9, "weights": 4}]),
         runs_file("snip", 6, [{"accuracy": 0.85, "weights": 30}]),
     ]
-    table = tables.meeting(files)
-    assert table.accuracy.tolist() == levels
+
+
+def test_meeting() -> None:
+    table = tables.meeting(meeting_files())
+    assert table.accuracy.tolist() == list(ACCURACIES)
     assert table.columns[[0, 1, 2, 3]].tolist() == ["accuracy", "width", "network", "weights_dense"]
     assert set(table.network) == {"w4"}
     assert set(table.width) == {4}
@@ -495,6 +498,68 @@ def test_meeting() -> None:
     assert table.best_method_weights.fillna(0).tolist() == [19, 24, 0, 0, 0]
 
 
+def test_answers() -> None:
+    """Truth, algorithms and theory of each accuracy; theory is that of one formula."""
+    table = tables.answers(meeting_files()).drop(columns="excluded_rate")
+    plain = table.astype(object).where(table.notna(), 0)
+    assert records(plain.iloc[[0, 1, 4]]) == [
+        {
+            "accuracy": 0.8,
+            "known_weights": 4,
+            "known_source": "random_imp",
+            "searched_below": 12,
+            "method": "imp",
+            "method_weights": 19,
+            "gap": 15,
+            "weights_dense": 44,
+            "networks": 2,
+            "predicted": 2,
+            "predicted_weights": 15.5,
+            "predicted_low": 11,
+            "predicted_high": 20,
+        },
+        {
+            "accuracy": 0.9,
+            "known_weights": 4,
+            "known_source": "random_imp",
+            "searched_below": 13,
+            "method": "imp",
+            "method_weights": 24,
+            "gap": 20,
+            "weights_dense": 44,
+            "networks": 2,
+            "predicted": 1,
+            "predicted_weights": 15,
+            "predicted_low": 15,
+            "predicted_high": 15,
+        },
+        {
+            "accuracy": 0.995,
+            "known_weights": 0,
+            "known_source": "",
+            "searched_below": 13,
+            "method": 0,
+            "method_weights": 0,
+            "gap": 0,
+            "weights_dense": 44,
+            "networks": 2,
+            "predicted": 0,
+            "predicted_weights": 0,
+            "predicted_low": 0,
+            "predicted_high": 0,
+        },
+    ]
+
+
+def test_answers_without_a_prediction_leave_theory_empty() -> None:
+    limits, *rest = meeting_files()
+    other = limits.table("limits").assign(formula="A")
+    content = {name: limits.table(name) for name in ("known", "networks")} | {"limits": other}
+    table = tables.answers([stored("spiral-limits", "l.h5", content), *rest])
+    assert table.accuracy.tolist() == list(ACCURACIES)
+    assert table.predicted_weights.isna().all()
+
+
 OF_FRONTIER = ("certificate", "known", "exclusion", "power")
 
 
@@ -508,6 +573,7 @@ def test_files_that_a_table_is_not_made_from_are_refused() -> None:
         "bracket",
         "extent",
         "meeting",
+        "answers",
         *OF_FRONTIER,
     }:
         with refused("frontier.h5", "'frontier'", "has no"):

@@ -13,13 +13,17 @@ pytestmark = pytest.mark.workflow
 
 # What hangs on any run: accounts of all that was done.
 AFTER_RUNS = dict.fromkeys(
-    ("table_outcomes", "figure_outcomes", "figure_stuck", "table_extent", "provenance", "all"), 1
+    (
+        *("table_outcomes", "figure_outcomes", "figure_stuck", "table_extent", "overview"),
+        *("provenance", "all"),
+    ),
+    1,
 )
 # What hangs on the runs of pruning methods: the tables made from them, the figures made from those.
 AFTER_PRUNING = AFTER_RUNS | dict.fromkeys(
     (
         *("beam_spiral", "table_from_above", "table_bracket"),
-        *("spiral_limits", "table_meeting", "figure_meeting"),
+        *("spiral_limits", "table_meeting", "figure_meeting", "table_answers", "figure_answer"),
         *("table_methods", "table_thresholds", "table_success", "table_connectivity"),
         *("table_equal_budget", "figure_frontier", "figure_widths", "figure_connectivity"),
         *("figure_gap", "figure_success", "figure_repair", "explorer"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the workflow reads the names below, and should not wait for
 
 # Where the function of each figure is.
 MODULES = {
+    "answer": "sparselimit.figures.answer",
     "spiral": "sparselimit.figures.networks",
     "frontier": "sparselimit.figures.search",
     "gap": "sparselimit.figures.search",
@@ -42,6 +43,10 @@ MODULES = {
 
 # Accuracies and shares are fractions; a row of `methods` whose method is `dense` is not pruned.
 COLUMNS = {
+    "answers": [
+        *("accuracy", "searched_below", "known_weights", "method_weights"),
+        *("predicted_weights", "predicted_low", "predicted_high"),
+    ],
     "methods": [
         *("study", "method", "network", "target", "runs", "weights", "connected"),
         *("accuracy_median", "accuracy_p10", "accuracy_p90", "accuracy_high"),
