@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from sparselimit import store
+from sparselimit import files, store
 from sparselimit.console import setup_logging
-from sparselimit.errors import InputError
+from sparselimit.errors import InputError, in_one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +61,7 @@ def run(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     arguments = parser.parse_args()
     setup_logging()
     try:
+        _check_output(arguments.output)
         arguments.device = (
             _choose_device(arguments.device, arguments.threads) if "threads" in arguments else "cpu"
         )
@@ -68,6 +69,19 @@ def run(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     except InputError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        # By name, for a step that only draws imports no torch.
+        if not (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"):
+            raise
+        print(f"{parser.prog}: out of memory ({in_one_line(error)})", file=sys.stderr)
+        sys.exit(1)
+
+
+def _check_output(output: Path | None) -> None:
+    """Before hours of work: can it be written where it is to go?"""
+    obstacle = files.obstacle(output) if output else None
+    if obstacle:
+        raise InputError(f"{output}: cannot be written: {obstacle}")
 
 
 def _choose_device(asked: str, threads: int) -> str:

@@ -33,13 +33,13 @@ def read(name: str, folder: Path, *, download: bool, seed: int, sizes: dict[str,
     source = SOURCES[name]
     try:
         train, test = source.read(folder, download)
-    except (RuntimeError, OSError) as error:
+    except Exception as error:  # readers raise many types for damaged files
         remedy = (
             "it could not be downloaded; fetch it on a machine with network"
             if download
             else "put the unpacked archive there, or set download: true"
         )
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name} is not to be had from '{folder}' ({reason}): {remedy}") from error
     split = stratified_split(train[1], seed, sizes)
     return Dataset(

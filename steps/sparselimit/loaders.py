@@ -32,7 +32,7 @@ def read(name: str) -> Dataset:
             f"{name}: returns {has or 'nothing'}; it must return a mapping from "
             f"{', '.join(_NEEDED)}, and calibration if there is one, to data loaders"
         )
-    parts = {split: _fixed(f"{name}, split {split}", splits[split]) for split in splits}
+    parts = {split: _fixed(name, split, splits[split]) for split in splits}
     shapes = {x.shape[1:] for x, _ in parts.values()}
     if len(shapes) > 1:
         raise InputError(f"{name}: inputs of several shapes, {sorted(shapes)}")
@@ -41,30 +41,29 @@ def read(name: str) -> Dataset:
     return Dataset(x, y, np.repeat([SPLITS.index(split) for split in parts], sizes))
 
 
-def _fixed(name: str, loader: Any) -> tuple[np.ndarray, np.ndarray]:
+def _fixed(name: str, split: str, loader: Any) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and labels of a loader. Raises InputError when a second pass brings others."""
     if isinstance(loader, TorchDataset):
         loader = DataLoader(loader, batch_size=256)
-    first, second = _collected(name, loader), _collected(name, loader)
+    first, second = (_collected(name, split, loader) for _ in range(2))
     x, y = (np.array_equal(first[i], second[i], equal_nan=True) for i in range(2))
     if not (x and y):
         raise InputError(
-            f"{name}: two passes over the loader differ; turn off shuffling and random augmentation"
+            f"{name}, split {split}: two passes over the loader differ; turn off shuffling and "
+            "random augmentation"
         )
     return first
 
 
-def _collected(name: str, loader: Any) -> tuple[np.ndarray, np.ndarray]:
-    try:
+def _collected(name: str, split: str, loader: Any) -> tuple[np.ndarray, np.ndarray]:
+    with own.blamed(name, f"split {split}: gives no batches of inputs and labels"):
         batches = [(torch.as_tensor(x), torch.as_tensor(y)) for x, y in loader]
         x, y = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
-    except (TypeError, ValueError, RuntimeError) as error:
+    fits = x.ndim in (2, 4) and x.dtype.kind in "fiub" and y.shape == (len(x),)
+    if not (fits and y.dtype.kind in "iu" and y.min() >= 0):
         raise InputError(
-            f"{name}: gives no batches of inputs and labels ({own.in_one_line(error)})"
-        ) from error
-    if x.ndim not in (2, 4) or y.shape != (len(x),) or y.dtype.kind not in "iu":
-        raise InputError(
-            f"{name}: inputs of shape {x.shape} and labels of shape {y.shape} and type {y.dtype}; "
-            "expected [n, features] or [n, channels, height, width], and whole numbers [n]"
+            f"{name}, split {split}: inputs of shape {x.shape} and type {x.dtype} and labels of "
+            f"shape {y.shape} and type {y.dtype}; expected real numbers [n, features] or [n, "
+            "channels, height, width], and whole numbers [n] from 0"
         )
     return x, y.astype(np.int64)

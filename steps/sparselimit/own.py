@@ -7,11 +7,13 @@ result file.
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparselimit.errors import InputError
+from sparselimit.errors import InputError, in_one_line
 
 _FORM = re.compile(r"(?P<file>[^:]+\.py):(?P<function>[^\W\d]\w*)")
 
@@ -33,10 +35,31 @@ def call(name: str) -> Any:
     or function, or when it fails, with its own words.
     """
     function = _function(name)
-    try:
+    with blamed(name):
         return function()
-    except Exception as error:
-        raise InputError(f"{name} fails: {in_one_line(error)}") from error
+
+
+@contextmanager
+def blamed(name: str, what: str = "fails") -> Iterator[None]:
+    """The body runs code of one's own: whatever it raises, even an exit, is told as its fault.
+
+    The line of its file is told too. What ran out of memory is nobody's fault.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which need not be here
+            raise
+        file = str(file_of(name).absolute())
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if str(Path(frame.filename).absolute()) == file
+        ]
+        place = f", line {lines[-1]}" if lines else ""
+        raise InputError(f"{name} {what}{place}: {in_one_line(error)}") from error
 
 
 def _function(name: str) -> Callable[[], Any]:
@@ -51,16 +74,9 @@ def _function(name: str) -> Callable[[], Any]:
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module  # where pickling, for one, looks for its classes
     sys.path.append(str(path.parent.resolve()))
-    try:
+    with blamed(name, "cannot be imported"):
         specification.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{path} cannot be imported: {in_one_line(error)}") from error
     found = getattr(module, function, None)
     if not callable(found):
         raise InputError(f"{path} defines no function {function}")
     return found
-
-
-def in_one_line(error: Exception) -> str:
-    """What an error says, with its type, in one line of moderate length."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -3,18 +3,19 @@
 This is the only module that opens an HDF5 file. What a file of each kind holds is declared once, in
 `sparselimit.kinds`; writing and reading check against that declaration, so a reader never has to
 ask whether an array has the shape or the type it expects.
+
+A damaged HDF5 file can crash the library that reads it, or keep it busy for ever. So a result
+begins with a seal (see `sparselimit.files`) in the room that the format leaves for such, its user
+block, and no file is opened before its seal is found right.
 """
 
 import io
 import json
-import os
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -26,6 +27,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from sparselimit import files
 from sparselimit.errors import InputError
 from sparselimit.kinds import KINDS, Array, Kind, Table
 
@@ -33,6 +35,8 @@ Content: TypeAlias = Mapping[str, np.ndarray | pd.DataFrame]
 
 LIBRARIES = ("torch", "numpy", "scipy", "pandas", "h5py")
 _STARTED = time.perf_counter()
+_MOST_COMPRESSED = 1100  # bytes that one byte may stand for: gzip reaches 1032
+_SEALED = "result, HDF5"  # what the seal says that follows it
 
 
 class StoreError(InputError):
@@ -98,12 +102,13 @@ def write(
     }
     # Made in memory: HDF5 does not survive a disk that fills up while a file is open.
     image = io.BytesIO()
-    with h5py.File(image, "w") as file:
+    with h5py.File(image, "w", userblock_size=files.SEAL_BYTES) as file:
         file.attrs.update(attributes)
         for part, value in content.items():
             _write_part(file, part, value)
-    with _replacing(path) as temporary:
-        temporary.write_bytes(image.getbuffer())
+    image.seek(files.SEAL_BYTES)
+    image.getbuffer()[: files.SEAL_BYTES] = files.seal(_SEALED, image)
+    _replace(path, image.getbuffer())
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -111,8 +116,7 @@ def write_text(path: Path | str, text: str) -> None:
 
     Raises StoreError if it cannot be written.
     """
-    with _replacing(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    _replace(Path(path), text.encode())
 
 
 def read(path: Path | str, *kinds: str) -> Stored:
@@ -124,7 +128,9 @@ def read(path: Path | str, *kinds: str) -> Stored:
     path = Path(path)
     with _opened(path) as file:
         attributes, declared = _identify(path, kinds, file)
-        content = {name: _read_part(file[name], part) for name, part in declared.parts.items()}
+        content = {
+            name: _read_part(_member(file, name), part) for name, part in declared.parts.items()
+        }
     _check(path, declared, content)
     return Stored(path, content, attributes)
 
@@ -149,8 +155,8 @@ class _Parts(Mapping[str, np.ndarray | pd.DataFrame]):
 
     def __getitem__(self, name: str) -> np.ndarray | pd.DataFrame:
         part = self.declared.parts[name]
-        with _opened(self.path) as file:
-            value = _read_part(file[name], part)
+        with _opened(self.path, checked=True) as file:
+            value = _read_part(_member(file, name), part)
         if problem := part.problem(value, {}):
             raise StoreError(f"{self.path}: {name} {problem}")
         return value
@@ -163,12 +169,19 @@ class _Parts(Mapping[str, np.ndarray | pd.DataFrame]):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    """The file, open for reading; StoreError for whatever goes wrong while it is."""
+def _opened(path: Path, *, checked: bool = False) -> Iterator[h5py.File]:
+    """The file, open for reading; StoreError for whatever goes wrong while it is.
+
+    checked: its seal was found right before.
+    """
     if not path.is_file():
         raise StoreError(f"{path}: no such file (run the step that makes it)")
     try:
-        with h5py.File(path, "r") as file:
+        if not checked:
+            with path.open("rb") as sealed:
+                files.check_seal(_SEALED, sealed)
+        # Without locks, which some file systems lack: a file is replaced, never changed.
+        with h5py.File(path, "r", locking=False) as file:
             yield file
     except StoreError:
         raise
@@ -229,6 +242,8 @@ def _identify(path: Path, kinds: Sequence[str], file: h5py.File) -> tuple[dict[s
     missing = declared.parts.keys() - file.keys()
     if missing:
         raise StoreError(f"{path}: lacks {_names(missing)}; delete it and run its step again")
+    if not isinstance(json.loads(str(attributes.get("config"))), dict):
+        raise ValueError("its attribute config is no JSON object")
     return attributes, declared
 
 
@@ -273,38 +288,36 @@ def _compression(value: np.ndarray) -> dict[str, object]:
 def _read_part(node: h5py.Group | h5py.Dataset, part: Array | Table) -> np.ndarray | pd.DataFrame:
     if isinstance(part, Array):
         return _read_array(node)
-    columns = {name: _read_array(node[name]) for name in part.columns}
+    columns = {name: _read_array(_member(node, name)) for name in part.columns}
     return pd.DataFrame(columns)
 
 
+def _member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """What a group holds by itself: links may lead to other files."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{group.name} has no {name} of its own")
+    return group[name]
+
+
 def _read_array(dataset: h5py.Dataset) -> np.ndarray:
+    stored = dataset.id.get_storage_size()
+    if dataset.external or dataset.nbytes > _MOST_COMPRESSED * stored:
+        raise ValueError(f"{dataset.name} claims {dataset.nbytes} bytes, and {stored} are stored")
     if h5py.check_string_dtype(dataset.dtype):
         return dataset.asstr()[()]
     value = np.asarray(dataset[()])
     if "bits" in dataset.attrs:
-        return np.unpackbits(value, axis=-1, count=int(dataset.attrs["bits"])).astype(bool)
+        bits = int(dataset.attrs["bits"])
+        if value.shape[-1] != -(-bits // 8):
+            raise ValueError(f"{value.shape[-1]} bytes of {dataset.name} for {bits} bits")
+        return np.unpackbits(value, axis=-1, count=bits).astype(bool)
     return value
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside the target that takes its name, durable, if the body succeeds."""
+def _replace(path: Path, content: bytes | memoryview) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            # mkstemp makes private files; a result is as readable as any other file of the user.
-            mask = os.umask(0)
-            os.umask(mask)
-            temporary.chmod(0o666 & ~mask)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with files.replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass, fields
 from math import cos, pi
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.nn.functional import cross_entropy, pad
 from sparselimit import cli
 from sparselimit.console import progress_bar
 from sparselimit.ensemble.checkpoint import Checkpoint
-from sparselimit.errors import InputError
+from sparselimit.errors import InputError, in_one_line
 from sparselimit.networks.classifier import Sample, evaluate
 from sparselimit.networks.network import PRUNABLE
 from sparselimit.seeds import generator
@@ -188,20 +189,27 @@ def train(
     `Stopped`; the same call goes on from it, on one device to the same numbers. To remove it is for
     the caller.
 
-    Raises InputError when the loss is no longer finite, when there is nothing to crop, and for a
-    checkpoint that is damaged or of another run.
+    Raises InputError when the loss is no longer finite, when there is nothing to crop, when a batch
+    does not fit in the GPU's memory, and for a checkpoint that is damaged or of another run.
     """
     run = _Run(module, fit, validation, recipe, fixed, penalty, before)
     todo = range(recipe.steps(len(fit[1]))) if steps is None else steps
-    # Without this, convolutions on a GPU may choose another algorithm at every run.
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
-        if checkpoint is None:
-            run.all_steps(todo, None)
-        else:
-            keeper = Checkpoint(checkpoint, [*run.identity(), todo], CHECKPOINT_SECONDS)
-            with keeper.listening():
-                saved = keeper.load()
-                run.all_steps(range(run.restore(saved), todo.stop) if saved else todo, keeper)
+    keeper = None
+    if checkpoint is not None:
+        keeper = Checkpoint(checkpoint, [*run.identity(), todo], CHECKPOINT_SECONDS)
+    try:
+        # Without this, convolutions on a GPU may choose another algorithm at every run.
+        with (
+            torch.backends.cudnn.flags(enabled=True, deterministic=True),
+            keeper.listening() if keeper else nullcontext(),
+        ):
+            saved = keeper.load() if keeper else None
+            run.all_steps(range(run.restore(saved), todo.stop) if saved else todo, keeper)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"a batch of {recipe.batch_size} does not fit in the GPU's memory "
+            f"({in_one_line(error)}); lower batch_size, or use --device cpu"
+        ) from error
     module.eval()
     return pd.DataFrame(run.history)
 

@@ -23,6 +23,7 @@ from hypothesis.extra import numpy as nps
 from sparselimit import store
 from sparselimit.kinds import KINDS, Array, Kind, Table
 from sparselimit.store import StoreError
+from tests.unit.forgery import forged
 from tests.unit.refusals import refused
 
 Content = dict[str, Any]
@@ -295,12 +296,16 @@ def _no_attribute(name: str) -> Callable[[h5py.File], None]:
         (_change("y", np.zeros(4, np.int64)), ["y has shape (4,), expected (5,)"]),
         (_change_to_group("y"), []),
         (lambda file: file["y"].attrs.__setitem__("bits", 5), []),
+        (lambda file: file["y"].attrs.__setitem__("bits", 10**12), ["bytes of /y"]),
+        (_no_attribute("config"), []),
+        (_attribute("config", "[1]"), ["config"]),
+        (_attribute("config", "{"), []),
     ],
 )
 def test_damaged_arrays_are_refused(
     path: Path, damage: Callable[[h5py.File], None], words: list[str]
 ) -> None:
-    with h5py.File(path, "r+") as file:
+    with forged(path) as file:
         damage(file)
     with refused(str(path), *words, error=StoreError):
         store.read(path, "points")
@@ -321,7 +326,7 @@ def test_damaged_arrays_are_refused(
 def test_damaged_tables_are_refused(tmp_path: Path, damage: Callable[[h5py.File], None]) -> None:
     path = tmp_path / "geometry.h5"
     store.write(path, "geometry", geometry(), config={})
-    with h5py.File(path, "r+") as file:
+    with forged(path) as file:
         damage(file)
     with refused(str(path), error=StoreError):
         store.read(path, "geometry")

@@ -8,11 +8,13 @@ memory; where not even those of one start vector fit, they lie in a file.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,8 +102,7 @@ def lanczos(
             while state.step < steps and state.running[rows].any():
                 progress.update(_advance(product, basis, state, rows))
                 if keeper and keeper.due():
-                    basis.save(state.step + 1)
-                    keeper.save(state.saved())
+                    keeper.save(state.saved(), partial(basis.save, state.step + 1))
             state.first, state.step = rows.stop, 0
             if keeper:
                 keeper.save(state.saved())
@@ -214,6 +215,7 @@ class _Basis:
             )
         if mapped:
             with _opened(path) if path else tempfile.TemporaryFile() as file:
+                _reserve(file, math.prod(shape) * dtype.itemsize)
                 self._mapped = np.memmap(file, dtype, "r+", shape=shape)
             self.vectors = torch.from_numpy(self._mapped)
         else:
@@ -240,6 +242,17 @@ class _Basis:
     def remove(self) -> None:
         if self._path:
             self._path.unlink(missing_ok=True)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Make room for so many bytes: a disk that fills up under a mapped file ends the process."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise InputError(
+            f"no room on the disk for {size / 1e9:.1f} GB of Lanczos vectors ({error.strerror}): "
+            "free some, give more --memory, or take fewer --steps"
+        ) from error
 
 
 def _opened(path: Path) -> BinaryIO:

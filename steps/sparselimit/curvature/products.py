@@ -6,6 +6,7 @@ sample in one order, evaluation mode, batch normalisation by its running statist
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import reduce
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vjp, vmap
 
 from sparselimit.curvature.convolutions import SecondOrder
-from sparselimit.errors import InputError
+from sparselimit.errors import InputError, in_one_line
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Operator: TypeAlias = Literal["hessian", "ggn"]
@@ -79,6 +80,7 @@ class Objective:
         self.parameters = torch.cat([parameter.flatten() for parameter in trainable.values()])
         self._module, self._loss = module, loss
         self._inputs, self._targets = inputs, targets
+        self._given_batch_size = batch_size is not None
         self._batch_size = batch_size or max(1, _AT_ONCE[self._device] // self._activations(1))
         self._check()
 
@@ -195,19 +197,53 @@ class Objective:
         The linear map of a batch is built once for all rows of a call, and for all calls where it
         can be kept in `memory` bytes: to build one takes about as long as to apply it. It is in
         reverse mode alone, which every layer and loss has. Rows whose activations are small go
-        through `torch.vmap` together, others one after another.
+        through `torch.vmap` together, others one after another. A product that does not fit in a
+        GPU's memory is done again with less of all this at a time.
+
+        Raises InputError when not even one row and sample at a time fit, or no fewer samples than
+        the batch size that was asked for.
         """
         w = self._named(at)
         of_batch = {"hessian": self._hessian_of_batch, "ggn": self._ggn_of_batch}[operator]
         activations = self._activations(self._batch_size)
         together = max(1, _TOGETHER[self._device] // activations)
         first = memory // (_TWICE * activations)
-        with torch.no_grad():
-            kept = [of_batch(w, x, y) for x, y in islice(self._batches(), first)]
+        samples = self._batch_size
+        kept: list[Product] = []
+
+        def maps(start: int, stop: int | None) -> Iterator[Product]:
+            return (of_batch(w, x, y) for x, y in islice(self._batches(samples), start, stop))
+
+        def once(vectors: Tensor) -> Tensor:
+            with torch.no_grad():
+                kept.extend(maps(len(kept), first))
+            every = chain(kept, maps(len(kept), None))
+            return self._mean((_on_rows(part, vectors, together) for part in every), samples)
 
         def product(vectors: Tensor) -> Tensor:
-            rest = (of_batch(w, x, y) for x, y in islice(self._batches(), first, None))
-            return self._mean(_on_rows(part, vectors, together) for part in chain(kept, rest))
+            nonlocal together, first, samples
+            while True:
+                try:
+                    return once(vectors)
+                except torch.OutOfMemoryError as error:
+                    kept.clear()
+                    if together > 1:
+                        together //= 2
+                    elif first > 0:
+                        first = 0
+                    elif samples > 1 and not self._given_batch_size:
+                        samples = -(-samples // 2)
+                    else:
+                        raise InputError(
+                            f"a product with {samples} samples at a time does not fit in the GPU's "
+                            f"memory ({in_one_line(error)}); see that no other process uses it, or "
+                            "use --device cpu"
+                        ) from error
+                logging.warning(
+                    "a product did not fit in the GPU's memory: now %d rows and %d samples at once",
+                    *(together, samples),
+                )
+                torch.cuda.empty_cache()
 
         return product
 
@@ -290,12 +326,10 @@ class Objective:
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from zip(
-            self._inputs.split(self._batch_size),
-            self._targets.split(self._batch_size),
-            strict=True,
-        )
+    def _batches(self, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of so many samples, else of the objective's own."""
+        size = samples or self._batch_size
+        yield from zip(self._inputs.split(size), self._targets.split(size), strict=True)
 
     def _outputs(self, w: Named, x: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self._module, w, (x,))
@@ -324,13 +358,13 @@ class Objective:
             kept.pop(known.untyped_storage().data_ptr(), None)
         return max(1, sum(kept.values()))
 
-    def _mean(self, of_batches: Iterable[Tensor]) -> Tensor:
+    def _mean(self, of_batches: Iterable[Tensor], samples: int | None = None) -> Tensor:
         """The average of a tensor of each batch, weighted by their sizes."""
         total = len(self._targets)
         with torch.no_grad():
             weighted = (
                 tensor.mul_(len(y) / total)
-                for tensor, (_, y) in zip(of_batches, self._batches(), strict=True)
+                for tensor, (_, y) in zip(of_batches, self._batches(samples), strict=True)
             )
             return reduce(torch.Tensor.add_, weighted)
 

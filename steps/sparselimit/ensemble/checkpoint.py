@@ -2,18 +2,22 @@
 
 import contextlib
 import hashlib
-import os
+import io
+import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sparselimit import files
 from sparselimit.errors import InputError
+
+_SEALED = "checkpoint"  # what the seal says that follows it
 
 
 class Stopped(SystemExit):
@@ -43,7 +47,11 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            saved = torch.load(self.path, weights_only=True, map_location="cpu")
+            with self.path.open("rb") as file:
+                files.check_seal(_SEALED, file)
+                file.seek(files.SEAL_BYTES)
+                image = io.BytesIO(file.read())
+            saved = torch.load(image, weights_only=True, map_location="cpu")
             identity, state = saved["identity"], saved["state"]
         except Exception as error:  # torch raises many types for damaged files
             raise InputError(
@@ -60,21 +68,34 @@ class Checkpoint:
         """Whether the state should be saved now: asked to stop, or the interval is over."""
         return self.asked_to_stop or time.monotonic() - self.saved > self.interval
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the file, durably and all at once; then stop, if that was asked for."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+    def save(self, state: dict[str, Any], first: Callable[[], None] = lambda: None) -> None:
+        """Replace the file, durably and all at once; then stop, if that was asked for.
+
+        first: writes what belongs to the state in files of its own.
+
+        Where nothing can be written (a full disk) the last checkpoint stays as it was and the run
+        goes on, with a warning; only if it was asked to stop, InputError is raised.
+        """
         try:
-            with temporary.open("wb") as file:
-                torch.save({"identity": self.identity, "state": state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            first()
+            self._write(state)
+        except OSError as error:
+            problem = f"{self.path}: the checkpoint cannot be written ({error.strerror or error})"
+            if self.asked_to_stop:
+                raise InputError(f"{problem}; work since the last one is lost") from error
+            logging.warning("%s; going on without", problem)
         self.saved = time.monotonic()
         if self.asked_to_stop:
             raise Stopped
+
+    def _write(self, state: dict[str, Any]) -> None:
+        # Made in memory: torch does not survive a disk that fills up while it writes.
+        image = io.BytesIO()
+        torch.save({"identity": self.identity, "state": state}, image)
+        image.seek(0)
+        with files.replacing(self.path) as file:
+            file.write(files.seal(_SEALED, image))
+            file.write(image.getbuffer())
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

@@ -29,6 +29,7 @@ MOST_THREADS = 256
 # Of the driver's interface (cuda.h).
 _ATTRIBUTE_MAX_SHARED_BYTES_OF_DEVICE = 97
 _ATTRIBUTE_MAX_SHARED_BYTES_OF_KERNEL = 8
+_OUT_OF_MEMORY = 2
 
 
 class DriverError(RuntimeError):
@@ -204,8 +205,10 @@ def _driver() -> ctypes.CDLL:
 
 
 def _call_driver(function: str, *arguments: object) -> None:
-    """Call a function of the driver; DriverError if it fails."""
+    """Call a function of the driver; DriverError if it fails, for lack of memory torch's own."""
     status = getattr(_driver(), function)(*arguments)
+    if status == _OUT_OF_MEMORY:
+        raise torch.OutOfMemoryError(f"CUDA driver, {function}: out of memory")
     if status != 0:
         message = ctypes.c_char_p()
         _driver().cuGetErrorString(status, ctypes.byref(message))

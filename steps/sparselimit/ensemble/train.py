@@ -1,5 +1,6 @@
 """Train an ensemble: the one function behind which the backends stand."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -16,7 +17,7 @@ from sparselimit.ensemble.backends import Backend
 from sparselimit.ensemble.checkpoint import Checkpoint
 from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.state import Event, State
-from sparselimit.errors import InputError
+from sparselimit.errors import InputError, in_one_line
 from sparselimit.seeds import generator
 
 # Working set of a chunk on a CPU, in bytes. Batched torch reads its activations back from memory,
@@ -101,8 +102,11 @@ def train(
     knows only the steps: `identity` has to tell runs apart that differ in what their events do, for
     example in their pruning targets.
 
-    Raises InputError when plan and data do not fit, the backend cannot be had, or the checkpoint is
-    damaged or of another run.
+    As many members are trained at once as memory is thought to hold, and fewer where a GPU turns
+    out to have less.
+
+    Raises InputError when plan and data do not fit, the backend cannot be had, the checkpoint is
+    damaged or of another run, or not even one member fits in the GPU's memory.
     """
     steps = plan.steps_per_epoch(len(points.x))
     for schedule in members.schedule.unique().tolist():
@@ -153,28 +157,63 @@ class _Run:
         return [self.members.network.sizes, self.engine.__name__, *members, *plan, *data, times]
 
     def all_chunks(self, device: str, progress: Progress, keeper: Checkpoint | None) -> None:
-        chunks = list(_chunks(self.members, self.plan.batch_size, device, self.engine))
-        per_epoch = self.plan.steps_per_epoch(len(self.points.x))
         saved = keeper.load() if keeper else None
-        first = self._restore(saved) if saved else 0
-        progress.update(sum(len(chunk) for chunk in chunks[:first]) * per_epoch * self.plan.epochs)
-        for number, chunk in enumerate(chunks[first:], start=first):
-            part = self.members.take(chunk)
-            state = _initial_state(part, chunk, device)
-            epoch = 0
-            if saved:
-                epoch = _restore_state(saved, state)
-                progress.update(epoch * per_epoch * len(chunk))
-                saved = None
-            while epoch < self.plan.epochs:
-                self._epoch(part, state, epoch)
-                epoch += 1
-                progress.update(per_epoch * len(chunk))
-                if keeper and keeper.due():
-                    keeper.save(self._snapshot(number, epoch, state))
-            self._finish(part, state)
-        if keeper and first < len(chunks):
-            keeper.save(self._snapshot(len(chunks), 0, None))
+        if saved:
+            waiting = self._restore(saved)
+        else:
+            waiting = list(_chunks(self.members, self.plan.batch_size, device, self.engine))
+        finished = len(self.members) - sum(map(len, waiting))
+        progress.update(finished * self.plan.epochs * self.plan.steps_per_epoch(len(self.points.x)))
+        while waiting:
+            before = self._memory()
+            try:
+                self._chunk(waiting, device, progress, keeper, saved)
+            except torch.OutOfMemoryError as error:
+                waiting = self._smaller(waiting, bool(saved), error)
+                self._remember(before)
+                self.trained.diverged_at[waiting[0]] = -1
+            else:
+                waiting, saved = waiting[1:], None
+                if keeper and not waiting:
+                    keeper.save(self._snapshot([], 0, None))
+            # What torch still holds is of a shape that will not come again.
+            torch.cuda.empty_cache()
+
+    def _chunk(
+        self,
+        waiting: list[Tensor],
+        device: str,
+        progress: Progress,
+        keeper: Checkpoint | None,
+        saved: dict[str, Any] | None,
+    ) -> None:
+        """Train the first of the chunks that wait, from where it was saved if it was."""
+        chunk = waiting[0]
+        part = self.members.take(chunk)
+        state = _initial_state(part, chunk, device)
+        steps = len(chunk) * self.plan.steps_per_epoch(len(self.points.x))
+        epoch = _restore_state(saved, state) if saved else 0
+        progress.update(epoch * steps)
+        while epoch < self.plan.epochs:
+            self._epoch(part, state, epoch)
+            epoch += 1
+            progress.update(steps)
+            if keeper and keeper.due():
+                keeper.save(self._snapshot(waiting, epoch, state))
+        self._finish(part, state)
+
+    def _smaller(self, waiting: list[Tensor], resumed: bool, error: Exception) -> list[Tensor]:
+        """Halves of the chunks that wait, of which the first did not fit in the GPU's memory."""
+        most = len(waiting[0])
+        if most == 1 or resumed:
+            what = "what the checkpoint holds" if resumed else "a single one"
+            raise InputError(
+                f"networks {self.members.network.sizes}: {what} does not fit in the GPU's memory "
+                f"({in_one_line(error)}); see that no other process uses it, or use --device cpu"
+            ) from error
+        half = -(-most // 2)
+        logging.warning("%d networks at once do not fit in the GPU's memory, now %d", most, half)
+        return [part for chunk in waiting for part in chunk.split(half)]
 
     def _epoch(self, part: Members, state: State, epoch: int) -> None:
         """One epoch, cut into segments at the steps where events act."""
@@ -213,24 +252,31 @@ class _Run:
         self.trained.accuracy[state.index] = accuracy.cpu()
         self.trained.loss[state.index] = loss.cpu()
 
-    def _snapshot(self, chunk: int, epoch: int, state: State | None) -> dict[str, Any]:
-        """All that is known before an epoch of a chunk; without a state, before a chunk."""
+    def _snapshot(self, waiting: list[Tensor], epoch: int, state: State | None) -> dict[str, Any]:
+        """All that is known before an epoch of the first chunk that waits; or at the end."""
         return {
-            "chunk": chunk,
+            "waiting": waiting,
             "epoch": epoch,
             "trained": self.trained.columns(),
             "state": {name: getattr(state, name) for name in _SAVED} if state else {},
             "memory": [list(event.memory) for event in self.events],
         }
 
-    def _restore(self, saved: dict[str, Any]) -> int:
-        """Take up the results so far; returns the chunk that comes next."""
+    def _restore(self, saved: dict[str, Any]) -> list[Tensor]:
+        """Take up the results so far; returns the chunks that wait."""
         for name, column in self.trained.columns().items():
             column.copy_(saved["trained"][name])
-        for event, memory in zip(self.events, saved["memory"], strict=True):
-            for tensor, value in zip(event.memory, memory, strict=True):
+        self._remember(saved["memory"])
+        return list(saved["waiting"])
+
+    def _memory(self) -> list[list[Tensor]]:
+        """Copies of what the events have written."""
+        return [[tensor.clone() for tensor in event.memory] for event in self.events]
+
+    def _remember(self, memory: list[list[Tensor]]) -> None:
+        for event, values in zip(self.events, memory, strict=True):
+            for tensor, value in zip(event.memory, values, strict=True):
                 tensor.copy_(value)
-        return int(saved["chunk"])
 
 
 def _restore_state(saved: dict[str, Any], state: State) -> int:

@@ -12,7 +12,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sparselimit import own, store
 from sparselimit.datasets import Dataset
-from sparselimit.errors import InputError
+from sparselimit.errors import InputError, in_one_line
 from sparselimit.networks.architectures import check
 from sparselimit.networks.network import Design, Network, prunable
 
@@ -143,7 +143,7 @@ def load_state(network: Network, path: Path) -> None:
         saved = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch raises many types for files that are not its own
         raise InputError(
-            f"{path}: not a state dict ({own.in_one_line(error)}); save it by "
+            f"{path}: not a state dict ({in_one_line(error)}); save it by "
             "torch.save(model.state_dict(), ...)"
         ) from error
     name, wanted = network.design.architecture, network.layers.state_dict()
@@ -167,6 +167,8 @@ def _misfit(wanted: Tensor | None, given: object) -> str | None:
         return f"is a {type(given).__name__}, not a tensor"
     if given.shape != wanted.shape:
         return f"has shape {tuple(given.shape)}, the network has {tuple(wanted.shape)}"
+    if given.layout != torch.strided or given.is_quantized or given.is_complex() or given.is_meta:
+        return "is not a dense tensor of real numbers"
     if not given.isfinite().all():
         return "holds NaN or infinity"
     return None

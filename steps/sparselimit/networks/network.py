@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparselimit import own
 from sparselimit.datasets import Dataset
-from sparselimit.errors import InputError
+from sparselimit.errors import InputError, in_one_line
 from sparselimit.networks import plain, resnet
 from sparselimit.networks.architectures import check
 
@@ -74,6 +74,12 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [n, classes] of inputs [n, *shape] of any type."""
+        if not own.is_own(self.design.architecture):
+            return self._logits(x)
+        with own.blamed(self.design.architecture):
+            return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
         outputs: Tensor = self.layers((x.to(self.mean.dtype) - self.mean) / self.std)
         return outputs
 
@@ -81,10 +87,12 @@ class Network(nn.Module):
         name, shape, classes = self.design.architecture, self.design.shape, self.design.classes
         try:
             with torch.no_grad():
-                outputs = self(self.mean.new_zeros(2, *shape))
-        except (RuntimeError, ValueError, TypeError) as error:
+                outputs = self._logits(self.mean.new_zeros(2, *shape))
+        except MemoryError:
+            raise
+        except Exception as error:  # code of one's own raises what it likes
             raise InputError(
-                f"{name} does not take inputs of shape {shape} ({own.in_one_line(error)})"
+                f"{name} does not take inputs of shape {shape} ({in_one_line(error)})"
             ) from error
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if not (isinstance(found, tuple) and len(found) == 2 and found[0] == 2):

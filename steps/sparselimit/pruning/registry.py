@@ -123,6 +123,8 @@ def _parameters(module: ModuleType, problem: "Problem") -> "Tensor":
 
 
 def _check_shape(method: str, entry: str, value: "Tensor", problem: "Problem") -> None:
+    if not isinstance(value, type(problem.dense)):
+        raise InputError(f"method {method}: {entry} gives a {type(value).__name__}, not a tensor")
     if value.shape != problem.dense.shape:
         raise InputError(
             f"method {method}: {entry} of shape {tuple(value.shape)}, "
