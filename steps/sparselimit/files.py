@@ -2,7 +2,8 @@
 
 A file is written under a hidden name beside its target, flushed to disk and renamed. A writer that
 is killed leaves the hidden file behind, without the lock that a living writer holds on it: by that
-the next writer of the same target knows it and takes it away.
+the next writer of the same target knows it and takes it away. Where a file system has no locks,
+nothing is taken away.
 
 A seal is a line of text before a file's content, with a checksum of all that follows. It tells
 damage; it does not tell who made a file.
@@ -16,25 +17,23 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 SEAL_BYTES = 512  # the smallest room that HDF5 leaves before a file's content
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that takes the place of `path`, durably, if the body succeeds.
 
     Raises OSError when it cannot be written; what stands under the name is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    file = _locked(path)
+    temporary = Path(file.name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -45,6 +44,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """A new hidden file beside the target, locked where the file system has locks."""
+    while True:
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 (the caller closes it)
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+        )
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # taken for abandoned and removed, before it was locked
 
 
 def obstacle(path: Path) -> str | None:
@@ -85,12 +97,8 @@ def _first_words(what: str) -> bytes:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what killed writers of the file have left beside it.
-
-    Nothing of a living one: it holds a lock, or has written nothing yet.
-    """
+    """Remove what killed writers of the file have left beside it: what nobody holds a lock on."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError), left.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_size:
-                left.unlink()
+            left.unlink()

@@ -102,7 +102,7 @@ def remove(file: bytearray, rng: Rng) -> None:
 
 
 def insert(file: bytearray, rng: Rng) -> None:
-    place = rng.choice([0, len(file), rng.integers(0, len(file))])
+    place = [0, len(file), int(rng.integers(0, len(file)))][rng.integers(3)]
     file[place:place] = rng.bytes(rng.choice([1, 8, 512]))
 
 

@@ -402,7 +402,7 @@ def test_an_interrupted_write_leaves_the_old_file(
     assert_untouched(path)
 
 
-@pytest.mark.parametrize("function", ["os.fsync", "os.replace", "tempfile.mkstemp"])
+@pytest.mark.parametrize("function", ["os.fsync", "os.replace", "tempfile.NamedTemporaryFile"])
 def test_a_failing_disk_leaves_the_old_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
