@@ -14,6 +14,7 @@ import pytest
 from sparselimit import store
 from sparselimit.provenance import ATTRIBUTES, as_page, origins, table
 from sparselimit.shards import collapsed, expanded
+from tests.unit.forgery import forged
 from tests.unit.refusals import refused
 
 STEP = Path(__file__).parents[2] / "steps" / "provenance.py"
@@ -115,14 +116,14 @@ def test_every_file_tells_all_of_itself(chain: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_a_file_that_does_not_tell_is_refused(chain: list[str], name: str) -> None:
-    with h5py.File(chain[0], "r+") as file:
+    with forged(Path(chain[0])) as file:
         del file.attrs[name]
     with refused(chain[0], error=store.StoreError):
         origins([chain[-1]])
 
 
 def test_what_is_gone_or_was_made_again_is_said(chain: list[str]) -> None:
-    with h5py.File(chain[0], "r+") as file:
+    with forged(Path(chain[0])) as file:
         file.attrs["created"] = "9999-01-01T00:00:00+00:00"
     Path(chain[1]).unlink()
     page = Page(as_page(FIGURES, TABLES, origins(["results/frontier.h5"])))
@@ -132,7 +133,7 @@ def test_what_is_gone_or_was_made_again_is_said(chain: list[str]) -> None:
 
 
 def test_long_commands_are_cut_on_the_page_only(chain: list[str]) -> None:
-    with h5py.File(chain[0], "r+") as file:
+    with forged(Path(chain[0])) as file:
         file.attrs["command"] = "python " + "x" * 100_000
     found = origins([chain[0]])
     assert len(as_page({}, {}, found)) < 10_000

@@ -355,7 +355,7 @@ def test_missing_files_and_folders_are_refused(path: Path) -> None:
 
 
 def test_parts_are_read_only_when_they_are_asked_for(path: Path) -> None:
-    with h5py.File(path, "r+") as file:
+    with forged(path) as file:
         file["x"][0, 0] = np.nan
     found = store.browse(path, "points")
     assert found.config == {"seed": 3}
