@@ -35,7 +35,7 @@ rule prune_network:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(8000),
-        runtime=growing(720),
+        runtime=growing(720, DAY),
     params:
         network=network_flags,
         method=lambda w: flags(BASELINE_METHODS[w.method], "method", "name"),

@@ -3,7 +3,7 @@ import os
 import re
 import shlex
 import sys
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -51,9 +51,12 @@ wildcard_constraints:
     weights=r"\d+",
 
 
-def growing(least):
-    """A resource that doubles with every further attempt at a job."""
-    return lambda wildcards, attempt: least * 2 ** (attempt - 1)
+DAY = 24 * 60  # in minutes: no partition is sure to grant more
+
+
+def growing(least, most=inf):
+    """A resource that doubles with every further attempt at a job, up to a limit."""
+    return lambda wildcards, attempt: min(least * 2 ** (attempt - 1), most)
 
 
 def flags(model, *names):

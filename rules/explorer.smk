@@ -28,11 +28,12 @@ rule explorer:
         "logs/explorer.log",
     benchmark:
         "benchmarks/explorer.jsonl"
+    localrule: True
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     message:
         "make the explorer"
     shell:

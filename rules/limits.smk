@@ -116,8 +116,8 @@ rule spiral_limits:
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         limits=flags(
             study.spiral_limits,

@@ -48,11 +48,12 @@ rule provenance:
         "logs/provenance.log",
     benchmark:
         "benchmarks/provenance.jsonl"
+    localrule: True
     conda:
         "../envs/conda.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         figures=MADE_FROM["Figure"],
         tables=MADE_FROM["Table"],

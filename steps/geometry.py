@@ -9,6 +9,9 @@ from sparselimit.limits.montecarlo import compare
 
 
 def main(arguments: Namespace) -> None:
+    compared = compare(
+        arguments.dimension, arguments.trials, arguments.seed, cli.checkpoint(arguments)
+    )
     rows = [
         {
             "spectrum": row.spectrum,
@@ -20,7 +23,7 @@ def main(arguments: Namespace) -> None:
             "measured_low": row.measured.low,
             "measured_high": row.measured.high,
         }
-        for row in compare(arguments.dimension, arguments.trials, arguments.seed)
+        for row in compared
     ]
     cli.write(arguments, "geometry", {"geometry": pd.DataFrame(rows)})
 

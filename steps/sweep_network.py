@@ -15,7 +15,8 @@ def main(arguments: Namespace) -> None:
         split: classifier.sample(data, split, arguments.device)
         for split in ("fit", "validation", "test")
     }
-    cli.write(arguments, "sweep", {"sweep": one_shot_sweep(module, samples, arguments.ratios)})
+    table = one_shot_sweep(module, samples, arguments.ratios, cli.checkpoint(arguments))
+    cli.write(arguments, "sweep", {"sweep": table})
 
 
 if __name__ == "__main__":

@@ -16,13 +16,11 @@ from torch.nn.functional import cross_entropy, pad
 
 from sparselimit import cli
 from sparselimit.console import progress_bar
-from sparselimit.ensemble.checkpoint import Checkpoint
+from sparselimit.ensemble.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from sparselimit.errors import InputError, in_one_line
 from sparselimit.networks.classifier import Sample, evaluate
 from sparselimit.networks.network import PRUNABLE
 from sparselimit.seeds import generator
-
-CHECKPOINT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)

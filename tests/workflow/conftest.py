@@ -49,10 +49,8 @@ def jobs_by_rule(output: str) -> Counter[str]:
     return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)})
 
 
-@pytest.fixture(scope="session")
-def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+def copy_of_the_project(folder: Path) -> Workflow:
     """A fresh copy of the project: what git has or would add."""
-    folder = tmp_path_factory.mktemp("project")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -65,6 +63,12 @@ def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return Workflow(folder)
+
+
+@pytest.fixture(scope="session")
+def workflow(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A copy of the project in which nothing has run."""
+    return copy_of_the_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="session")

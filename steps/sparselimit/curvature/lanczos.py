@@ -24,10 +24,9 @@ from torch import Tensor
 
 from sparselimit.console import progress_bar
 from sparselimit.curvature.quadrature import BREAKDOWN, Tridiagonal
-from sparselimit.ensemble.checkpoint import Checkpoint
+from sparselimit.ensemble.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from sparselimit.errors import InputError
 
-CHECKPOINT_SECONDS = 300.0
 MEMORY = 8 << 30  # bytes that a basis may take unless told otherwise
 # Cosine of two vectors that count as orthogonal. The square root of the rounding unit, 1.5e-8, is
 # enough for alpha and beta to have full precision (Simon, 1984).

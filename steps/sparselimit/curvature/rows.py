@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from sparselimit.console import progress_bar
-from sparselimit.curvature.lanczos import CHECKPOINT_SECONDS, rademacher
-from sparselimit.ensemble.checkpoint import Checkpoint
+from sparselimit.curvature.lanczos import rademacher
+from sparselimit.ensemble.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 
 _NUMBERS = 1 << 24  # in the probes that are multiplied at a time; it bounds memory
 

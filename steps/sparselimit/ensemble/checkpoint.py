@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from torch import Tensor
 from sparselimit import files
 from sparselimit.errors import InputError
 
+T = TypeVar("T")
+
+CHECKPOINT_SECONDS = 300.0  # between two of a run
 _SEALED = "checkpoint"  # what the seal says that follows it
 
 
@@ -111,6 +114,37 @@ class Checkpoint:
 
     def _ask_to_stop(self, *_: object) -> None:
         self.asked_to_stop = True
+
+
+def in_turn(
+    work: Callable[[int], T], n: int, path: Path | None, identity: Sequence[object]
+) -> list[T]:
+    """What `work` returns for 0, 1, ..., n - 1, each of which takes some seconds.
+
+    With a checkpoint path, what is done is saved there now and then, on SIGTERM (which then ends
+    the run by `Stopped`) and at the end, be it an error; the same call goes on from it. To remove
+    it is for the caller.
+
+    work: its results depend on the number alone; they are tensors, numbers, texts, or lists and
+        dicts of these.
+    identity: what decides the results.
+
+    Raises InputError for a checkpoint that is damaged or of another run.
+    """
+    if path is None:
+        return [work(i) for i in range(n)]
+    keeper = Checkpoint(path, [*identity, n], CHECKPOINT_SECONDS)
+    saved = keeper.load()
+    done = saved["done"] if saved else []
+    with keeper.listening():
+        try:
+            for i in range(len(done), n):
+                done.append(work(i))
+                if keeper.due():
+                    keeper.save({"done": done})
+        finally:
+            keeper.save({"done": done})
+    return done
 
 
 def _digest(identity: Sequence[object]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparselimit.console import Progress, progress_bar
 from sparselimit.ensemble import backends, batched
 from sparselimit.ensemble.backends import Backend
-from sparselimit.ensemble.checkpoint import Checkpoint
+from sparselimit.ensemble.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.state import Event, State
 from sparselimit.errors import InputError, in_one_line
@@ -24,7 +24,6 @@ from sparselimit.seeds import generator
 # so a chunk should stay in cache (measured flat from 8 to 64 MB); a fused kernel keeps them in
 # registers, and a chunk is only as small as frequent checkpoints ask.
 CHUNK_BYTES = {"batched": 24 << 20, "fused": 256 << 20}
-CHECKPOINT_SECONDS = 300.0
 # What a checkpoint holds of a chunk's state; the rest follows from the members.
 _SAVED = ("parameters", "velocity", "mask")
 

@@ -14,7 +14,6 @@ same points, in double precision; spectra are exact, so that no quadrature stand
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +28,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from sparselimit import spiral
 from sparselimit.curvature.products import Objective, Operator
 from sparselimit.curvature.quadrature import Bracket, Floats, NegativeRule, Spectrum
-from sparselimit.ensemble.checkpoint import Checkpoint
+from sparselimit.ensemble.checkpoint import in_turn
 from sparselimit.ensemble.members import Points
-from sparselimit.ensemble.train import CHECKPOINT_SECONDS
 from sparselimit.errors import InputError
 from sparselimit.limits.bounds import Refusal, Unresolved, magnitude_offset, pruning_limit, radii
 from sparselimit.limits.subspace import reoptimised_losses
@@ -287,18 +285,13 @@ def content(
     checkpoint: Path | None = None,
 ) -> dict[str, np.ndarray | pd.DataFrame]:
     """The content of a `spiral-limits` file. With a checkpoint path, finished networks are kept."""
-    done: list[dict[str, Any]] = []
-    keeper = None
-    if checkpoint:
-        identity = [points.x, points.y, known.to_csv(), weight_decay, iterations]
-        identity += [dense.parameters for dense in given]
-        keeper = Checkpoint(checkpoint, identity, CHECKPOINT_SECONDS)
-        done = (keeper.load() or {}).get("done", [])
-    with keeper.listening() if keeper else nullcontext():
-        for dense in given[len(done) :]:
-            done.append(_result(dense, known, points, weight_decay, iterations))
-            if keeper and keeper.due():
-                keeper.save({"done": done})
+    identity = [points.x, points.y, known.to_csv(), weight_decay, iterations]
+    identity += [dense.parameters for dense in given]
+
+    def result(i: int) -> dict[str, Any]:
+        return _result(given[i], known, points, weight_decay, iterations)
+
+    done = in_turn(result, len(given), checkpoint, identity)
     arrays = {
         name: torch.cat([result[name] for result in done]).numpy()
         for name in ("parameters", "hessian", "ggn")

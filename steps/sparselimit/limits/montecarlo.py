@@ -7,11 +7,13 @@ the offset (model B). The smallest k that meets the tolerance is compared with e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from sparselimit.curvature.quadrature import Floats, Spectrum
+from sparselimit.ensemble.checkpoint import in_turn
 from sparselimit.limits.subspace import nested_residuals
 from sparselimit.limits.width import increasing_root, removable_share, width
 
@@ -47,20 +49,29 @@ class Transition:
 
 
 def transitions(
-    eigenvalues: Floats, epsilons: Sequence[float], model: Model, trials: int, seed: int
+    eigenvalues: Floats,
+    epsilons: Sequence[float],
+    model: Model,
+    trials: int,
+    seed: int,
+    checkpoint: Path | None = None,
 ) -> list[Transition]:
     """The measured transition at each tolerance, all from the same trials.
 
-    Trial t draws from `numpy.random.default_rng([seed, t])`: the offset, then the subspaces.
+    Trial t draws from `numpy.random.default_rng([seed, t])`: the offset, then the subspaces. With a
+    `checkpoint` path they are saved there now and then, as by `in_turn`.
     """
     dimension = len(eigenvalues)
-    kept = np.empty((trials, len(epsilons)), dtype=int)
-    for trial in range(trials):
+
+    def kept(trial: int) -> list[int]:
         residuals = _residuals(eigenvalues, model, np.random.default_rng([seed, trial]))
         # A flat spectrum starts on the tolerance itself: rounding must not decide.
         reached = residuals[:, None] <= 2 * np.asarray(epsilons) * (1 + 1e-12)
-        kept[trial] = np.where(reached.any(axis=0), reached.argmax(axis=0), dimension)
-    removed = 1 - kept / dimension
+        least = np.where(reached.any(axis=0), reached.argmax(axis=0), dimension)
+        return [int(k) for k in least]
+
+    identity = [eigenvalues.tobytes(), list(map(float, epsilons)), model, seed]
+    removed = 1 - np.array(in_turn(kept, trials, checkpoint, identity)) / dimension
     low, median, high = np.quantile(removed, [0.1, 0.5, 0.9], axis=0)
     return [
         Transition(float(m), float(lo), float(hi))
@@ -99,10 +110,13 @@ class Comparison:
     measured: Transition
 
 
-def compare(dimension: int, trials: int, seed: int) -> list[Comparison]:
+def compare(
+    dimension: int, trials: int, seed: int, checkpoint: Path | None = None
+) -> list[Comparison]:
     """Measure both models against the formulas where the published one gives `PUBLISHED_SHARES`.
 
-    Dimension 200 with 200 trials takes some 5 s on one thread; more BLAS threads do not help.
+    Dimension 200 with 200 trials takes some 5 s on one thread; more BLAS threads do not help. A
+    `checkpoint` path is where the names of several begin, one for each spectrum and model.
     """
     rows: list[Comparison] = []
     for name, eigenvalues in reference_spectra(dimension).items():
@@ -111,7 +125,8 @@ def compare(dimension: int, trials: int, seed: int) -> list[Comparison]:
             _tau_at(spectrum, share) / 2 for share in PUBLISHED_SHARES if share > width(spectrum, 0)
         ]
         for model in ("A", "B"):
-            measured = transitions(eigenvalues, epsilons, model, trials, seed)
+            path = checkpoint and checkpoint.with_name(f"{checkpoint.name}-{name}-{model}")
+            measured = transitions(eigenvalues, epsilons, model, trials, seed, path)
             rows += [
                 Comparison(
                     name,

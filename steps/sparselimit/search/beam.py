@@ -10,7 +10,6 @@ values of its weights each time, and networks that differ by a permutation of ne
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Unpack
 
@@ -21,9 +20,9 @@ from torch import Tensor
 
 from sparselimit import spiral
 from sparselimit.ensemble import backends
-from sparselimit.ensemble.checkpoint import Checkpoint
+from sparselimit.ensemble.checkpoint import in_turn
 from sparselimit.ensemble.members import Members, Plan, Points
-from sparselimit.ensemble.train import CHECKPOINT_SECONDS, Engine, train
+from sparselimit.ensemble.train import Engine, train
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, positions
 from sparselimit.search.enumeration import canonical_form
@@ -272,21 +271,18 @@ def polish(levels: Sequence[Level], points: Points, **engine: Unpack[Engine]) ->
     It takes some seconds each. With a checkpoint path in `engine`, those that are done are saved
     beside it.
     """
-    path, done = spiral.part(engine, "polish").get("checkpoint"), []
     found = [torch.tensor(level.best.parameters) for level in levels]
-    keeper = Checkpoint(path, [*found, points.x, points.y], CHECKPOINT_SECONDS) if path else None
-    with keeper.listening() if keeper else nullcontext():
-        if keeper and (saved := keeper.load()):
-            done = saved["parameters"]
-        for level, parameters in list(zip(levels, found, strict=True))[len(done) :]:
-            shape = level.best.shape
-            mask = with_biases(shape, torch.tensor(level.best.mask)[None])[0]
-            done.append(polished(shape, parameters, mask, points))
-            if keeper:
-                keeper.save({"parameters": done})
+
+    def better(i: int) -> Tensor:
+        best = levels[i].best
+        mask = with_biases(best.shape, torch.tensor(best.mask)[None])[0]
+        return polished(best.shape, found[i], mask, points)
+
+    path = spiral.part(engine, "polish").get("checkpoint")
+    after = in_turn(better, len(levels), path, [*found, points.x, points.y])
     return [
         replace(level.best, parameters=parameters.numpy())
-        for level, parameters in zip(levels, done, strict=True)
+        for level, parameters in zip(levels, after, strict=True)
     ]
 
 

@@ -1,5 +1,6 @@
 """One shard of the search: its networks raced in batches, the best of them polished."""
 
+from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from sparselimit.ensemble.checkpoint import in_turn
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.train import Engine
 from sparselimit.networks.mlp import positions
@@ -39,7 +41,9 @@ def search_shard(
             engine["checkpoint"] = path.with_name(f"{path.name}-batch-{number}")
         found = race(part, how, points, label=f"batch {number} of {len(batches)}", **engine)
         outcome.put(batch, torch.tensor(positions(part.frame, networks.frame)), found)
-    return _content(networks, how, outcome, _polish(networks, outcome, polish, points), points)
+    where = path and path.with_name(f"{path.name}-polish")
+    parameters = _polish(networks, outcome, polish, points, where)
+    return _content(networks, how, outcome, parameters, points)
 
 
 def _batches(networks: Networks, how: Race, points: Points, device: str) -> list[Tensor]:
@@ -51,19 +55,28 @@ def _batches(networks: Networks, how: Race, points: Points, device: str) -> list
     return [part for group in groups for part in torch.tensor(group).split(size)]
 
 
-def _polish(networks: Networks, outcome: Outcome, n: int, points: Points) -> Tensor:
+def _polish(
+    networks: Networks, outcome: Outcome, n: int, points: Points, checkpoint: Path | None
+) -> Tensor:
     """Parameters of every network, those of the n most accurate ones polished.
 
     Each in its own shape, for sums depend on the shape.
     """
-    parameters = outcome.parameters.clone()
     sound = (outcome.diverged_at[outcome.best] < 0).nonzero()[:, 0]
     accuracy = outcome.accuracy[outcome.best[sound]]
-    for i in sound[accuracy.argsort(descending=True, stable=True)[:n]].tolist():
+    chosen = sound[accuracy.argsort(descending=True, stable=True)[:n]].tolist()
+    parameters = outcome.parameters.clone()
+
+    def better(place: int) -> Tensor:
+        i = chosen[place]
         own = networks.own_shape(i)
-        where = positions(own, networks.frame)
         mask = with_biases(own, torch.tensor(networks.own_mask(i))[None])[0]
-        parameters[i, where] = polished(own, parameters[i, where], mask, points)
+        return polished(own, parameters[i, positions(own, networks.frame)], mask, points)
+
+    identity = [parameters, torch.tensor(networks.mask), points.x, points.y]
+    after = in_turn(better, len(chosen), checkpoint, identity)
+    for i, values in zip(chosen, after, strict=True):
+        parameters[i, positions(networks.own_shape(i), networks.frame)] = values
     return parameters
 
 
