@@ -103,7 +103,7 @@ class Page {
     this.neuron.draw({ edge: this.chosen.edge, source: this.source, fires: this.#fires() });
     this.#drawPlane();
     this.#say(result);
-    this.map.mark(this.found, result);
+    this.map.mark(this.place[0], this.found, result);
   }
 
   // The share of points on which the chosen neuron emits something.
@@ -120,7 +120,8 @@ class Page {
       ? "Decision region"
       : `What ${neuronName(this.network, layer, neuron)} emits`;
     const [low, high] = range(this.onPlane.values[layer][neuron]);
-    const ends = `from ${signed(low, 2)} (white) to ${signed(high, 2)} (dark)`;
+    const [white, dark] = [Math.min(low, 0), high].map((value) => signed(value, 2));
+    const ends = low === high ? `${signed(low, 2)} everywhere` : `from ${white} (white) to ${dark} (dark)`;
     if (!this.pointer) byId("readout").textContent = isOutput ? "" : ends;
     byId("plane").setAttribute("aria-label", isOutput
       ? `Decision region over the plane, ${percent(this.result.correct / spiral.y.length)} of the points right`
@@ -131,9 +132,8 @@ class Page {
     const n = spiral.y.length;
     const paths = this.network.paths();
     const effective = this.network.edges().filter((edge) => Network.effective(paths, edge)).length;
-    const change = correct - this.found.correct;
     byId("accuracy").textContent = percent(correct / n, 3);
-    byId("change").textContent = this.changed ? `${change < 0 ? "" : "+"}${signed((100 * change) / n, 3)}` : "";
+    byId("change").textContent = this.changed ? `was ${percent(this.found.correct / n, 3)}` : "";
     byId("correct").textContent = `${correct.toLocaleString("en")} of ${n.toLocaleString("en")} points`;
     byId("counts").textContent = `${weights} weights, ${effective} on a path to the output`;
     byId("reset").disabled = !this.changed;
@@ -150,9 +150,10 @@ class Page {
     const [of, which] = [byId("source"), byId("network")];
     if (which.dataset.source !== String(source)) {
       which.dataset.source = source;
-      const texts = sources[source].networks.map(({ weights, correct }) =>
-        `${weights} weights, ${percent(correct / spiral.y.length)}`,
-      );
+      const texts = sources[source].networks.map(({ weights, correct, origin }) => {
+        const file = sources[source].name === "own" ? `${origin}: ` : "";
+        return `${file}${weights} weights, ${percent(correct / spiral.y.length)}`;
+      });
       which.replaceChildren(...texts.map((text, place) => new Option(text, place)));
     }
     of.value = source;

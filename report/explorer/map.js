@@ -14,10 +14,13 @@ class MapView {
     new ResizeObserver(() => this.#drawAll()).observe(svg);
   }
 
-  // Mark a network by its weights and correct points, and where it is after changes.
-  mark(found, now) {
-    this.marked = { found, now };
+  // Mark a network, and where it is after changes, by weights and correct points; bring the
+  // networks of its source to the front.
+  mark(source, found, now) {
+    this.marked = [source, found, now];
     if (!this.width) return;
+    for (const [place, group] of this.groups.entries()) group.classList.toggle("front", place === source);
+    this.way.before(this.groups[source]);
     const at = ({ weights, correct }) => this.#at(weights, correct);
     const [[x0, y0], [x1, y1]] = [at(found), at(now)];
     this.here.setAttribute("transform", `translate(${x0} ${y0})`);
@@ -86,29 +89,35 @@ class MapView {
     this.#text((margin.left + this.width) / 2, low + 31, "weights kept", "middle");
     const label = this.#text(0, 0, "accuracy (%)", "middle");
     label.setAttribute("transform", `translate(10 ${(margin.top + low) / 2}) rotate(-90)`);
-    // The first source last: it is what all others are measured against.
-    [...this.sources.entries()].reverse().forEach(([place, source]) => this.#drawSource(place, source));
+    this.groups = this.sources.map((source, place) => this.#drawSource(place, source));
+    // The first source in front: it is what all others are measured against.
+    [...this.groups].reverse().forEach((group) => this.svg.append(group));
     this.way = svgElement("path", { class: "way" }, svg);
     this.here = svgElement("circle", { class: "here", r: 7.5 }, svg);
     this.you = svgElement("circle", { class: "you", r: 4.5 }, svg);
-    if (this.marked) this.mark(this.marked.found, this.marked.now);
+    if (this.marked) this.mark(...this.marked);
   }
 
   #drawSource(place, { label, color, filled, marker, networks }) {
+    const group = svgElement("g");
+    const places = networks.map(({ weights, correct }) => this.#at(weights, correct));
+    const line = places.map(([x, y]) => `${x} ${y}`).join("L");
+    svgElement("path", { class: "along", d: `M${line}`, stroke: color }, group);
     networks.forEach(({ weights, correct }, i) => {
-      const [x, y] = this.#at(weights, correct);
+      const [x, y] = places[i];
       const symbol = svgElement(
         "path",
         {
           ...{ class: "network", d: marker, transform: `translate(${x} ${y}) scale(3.2 -3.2)` },
           ...{ fill: filled ? color : "#fff", stroke: color },
         },
-        this.svg,
+        group,
       );
       const accuracy = ((100 * correct) / this.points).toFixed(2);
       svgElement("title", {}, symbol).textContent = `${label}: ${weights} weights, ${accuracy} %`;
       symbol.addEventListener("click", () => this.choose(place, i));
     });
+    return group;
   }
 
   #text(x, y, text, anchor) {

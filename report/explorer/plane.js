@@ -77,15 +77,21 @@ function range(signal) {
   return [low, high];
 }
 
+// What is white and what is darkest: after ReLU zero is white.
+function shownRange(signal) {
+  const [low, high] = range(signal);
+  return [Math.min(low, 0), high];
+}
+
 // Draw a signal over the plane into a canvas, every `stride`th pixel of it: the output by class, a
-// neuron from its least to its largest value.
+// neuron by its value.
 function drawSignal(canvas, plane, signal, isOutput, stride = 1) {
   const [width, height] = [plane.columns, plane.rows].map((n) => Math.ceil(n / stride));
   if (canvas.width !== width) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
-  const [low, high] = range(signal);
+  const [low, high] = shownRange(signal);
   const scale = high > low ? (SHADES - 1) / (high - low) : 0;
   for (let row = 0, at = 0; row < height; row += 1) {
     const first = row * stride * plane.columns;
@@ -122,7 +128,7 @@ class PlaneView {
     context.setTransform(dense, 0, 0, dense, 0, 0);
     drawSignal(this.picture, plane, signal, isOutput);
     context.drawImage(this.picture, margin.left, margin.top, this.width, this.height);
-    this.#drawSpiral(context, output);
+    this.#drawSpiral(context, output, !isOutput);
     this.#drawAxes(context);
   }
 
@@ -146,11 +152,11 @@ class PlaneView {
     ];
   }
 
-  // Points lie on straight segments: each run of them on one side of the boundary is a line.
-  #drawSpiral(context, output) {
+  // Points lie on straight segments: each run of them on one side of the boundary is a line, on a
+  // white one where the ground may be dark.
+  #drawSpiral(context, output, onDark) {
     const { x, y, segments } = this.plane.spiral;
     context.lineCap = "round";
-    context.lineWidth = 2.2;
     const lines = { wrong: new Path2D(), right: [new Path2D(), new Path2D()] };
     for (const [begin, end] of segments) {
       for (let first = begin; first < end; ) {
@@ -163,6 +169,10 @@ class PlaneView {
         first = last + 1;
       }
     }
+    context.strokeStyle = "#fff";
+    context.lineWidth = 4;
+    if (onDark) for (const path of [...lines.right, lines.wrong]) context.stroke(path);
+    context.lineWidth = 2.2;
     lines.right.forEach((path, label) => {
       context.strokeStyle = CSS(`--class-${label}`);
       context.stroke(path);

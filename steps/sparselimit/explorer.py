@@ -8,7 +8,7 @@ single-precision weights, as `search.verification` does: both count the same poi
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from string import Template
@@ -58,6 +58,7 @@ class Entry:
     parameters  float [n_parameters], zero wherever `mask`, bool [n_weights], keeps no weight
     stated      the accuracy that its file states; None if it states none
     origin      in words, where it comes from
+    pruned      the network that it is part of, if neurons without a weight have been left out
     """
 
     source: str
@@ -66,6 +67,7 @@ class Entry:
     parameters: np.ndarray
     stated: float | None
     origin: str
+    pruned: MLP | None = None
 
     @property
     def weights(self) -> int:
@@ -137,7 +139,7 @@ def own_network(path: Path) -> Entry:
 def best(found: Iterable[Entry]) -> list[Entry]:
     """Of each source the most accurate network of each number of weights; all of one's own.
 
-    By source, in the order in which figures name them, then by weights.
+    They are made compact. By source, in the order in which figures name them, then by weights.
     """
     chosen: dict[tuple[str, object], Entry] = {}
     for entry in found:
@@ -146,7 +148,7 @@ def best(found: Iterable[Entry]) -> list[Entry]:
         key = entry.source, entry.origin if entry.source == OWN else entry.weights
         other = chosen.get(key)
         if other is None or (entry.stated or 0) > (other.stated or 0):
-            chosen[key] = entry
+            chosen[key] = compact(entry)
     order = [OWN, *style.series({source for source, _ in chosen} - {OWN})]
     return sorted(chosen.values(), key=lambda entry: (order.index(entry.source), entry.weights))
 
@@ -174,10 +176,9 @@ def page(networks: Sequence[Entry], points: Points, parts: Path) -> str:
 def described(entry: Entry, points: Points) -> dict[str, Any]:
     """A network as the page takes it, with the number of points that it classifies correctly.
 
-    Neurons without a weight are left out. Numbers are written with as few digits as single
-    precision needs.
+    Numbers are written with as few digits as single precision needs.
     """
-    network, mask, parameters = _used(entry)
+    network, mask, parameters = entry.network, entry.mask, entry.parameters
     found = accuracy(network, parameters, points)
     if entry.stated is not None and abs(found - entry.stated) > ROUNDING:
         raise InputError(
@@ -189,7 +190,7 @@ def described(entry: Entry, points: Points) -> dict[str, Any]:
         "weights": entry.weights,
         "correct": round(found * len(points.y)),
         "origin": entry.origin,
-        "shape": entry.network.sizes,
+        "shape": (entry.pruned or network).sizes,
         "sizes": network.sizes,
         "edges": [
             [layer, to, source, _short(values[to, source])]
@@ -200,7 +201,7 @@ def described(entry: Entry, points: Points) -> dict[str, Any]:
     }
 
 
-def _used(entry: Entry) -> tuple[MLP, np.ndarray, np.ndarray]:
+def compact(entry: Entry) -> Entry:
     """A network without the hidden neurons that have no weight, but for one of each layer.
 
     Neurons of a layer come in the order in which they are drawn, the highest first.
@@ -225,7 +226,13 @@ def _used(entry: Entry) -> tuple[MLP, np.ndarray, np.ndarray]:
     biases = zip(entry.network.biases(entry.parameters), stays[1:], strict=True)
     values += [bias[neurons] for bias, neurons in biases]
     shape = MLP(tuple(map(len, stays)))
-    return shape, np.concatenate(kept), np.concatenate(values)
+    return replace(
+        entry,
+        network=shape,
+        mask=np.concatenate(kept),
+        parameters=np.concatenate(values),
+        pruned=entry.network,
+    )
 
 
 def _short(value: np.float32) -> float:

@@ -106,7 +106,7 @@ def forward(network: MLP, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_network_of_the_page_is_the_one_of_the_file(spiral: Points, seed: int) -> None:
     given = entry(sizes=(2, 9, 8, 7, 1), density=0.15, seed=seed)
-    found = explorer.described(given, spiral)
+    found = explorer.described(explorer.compact(given), spiral)
     x = spiral.x.numpy()[::50]
     expected = forward(given.network, given.parameters, x)
     np.testing.assert_allclose(outputs(found, x), expected, rtol=1e-12, atol=1e-12)
@@ -123,7 +123,8 @@ def test_neurons_without_a_weight_are_left_out(spiral: Points) -> None:
         network.weights(mask)[layer][place] = True
         network.weights(parameters)[layer][place] = layer + 0.5
     parameters[network.n_weights :] = 0.25
-    found = explorer.described(Entry("imp", network, mask, parameters, None, ""), spiral)
+    given = Entry("imp", network, mask, parameters, None, "")
+    found = explorer.described(explorer.compact(given), spiral)
     assert found["sizes"] == (2, 1, 1, 1, 1)
     assert found["shape"] == (2, 3, 3, 3, 1)
     assert found["edges"] == [[layer, 0, 0, layer + 0.5] for layer in range(4)]
@@ -132,7 +133,7 @@ def test_neurons_without_a_weight_are_left_out(spiral: Points) -> None:
 def test_a_network_without_weights_keeps_its_layers(spiral: Points) -> None:
     network = MLP((2, 2, 2, 2, 1))
     nothing = Entry("imp", network, np.zeros(14, bool), np.ones(21, np.float32), None, "")
-    found = explorer.described(nothing, spiral)
+    found = explorer.described(explorer.compact(nothing), spiral)
     assert found["sizes"] == (2, 1, 1, 1, 1)
     assert found["correct"] == (spiral.y == 1).sum()
 
@@ -310,11 +311,15 @@ def correct(browser: WebDriver) -> int:
     return int(text.split(" of ")[0].replace(",", ""))
 
 
+def select(browser: WebDriver, field: str, text: str) -> None:
+    Select(browser.find_element(By.ID, field)).select_by_visible_text(text)
+
+
 def pick(browser: WebDriver, source: str, weights: int) -> None:
-    Select(browser.find_element(By.ID, "source")).select_by_visible_text(source)
-    select = Select(browser.find_element(By.ID, "network"))
-    (text,) = [o.text for o in select.options if o.text.startswith(f"{weights} weights")]
-    select.select_by_visible_text(text)
+    select(browser, "source", source)
+    options = Select(browser.find_element(By.ID, "network")).options
+    (text,) = [o.text for o in options if o.text.startswith(f"{weights} weights")]
+    select(browser, "network", text)
 
 
 def now_correct(network: dict[str, Any], points: Points) -> int:
@@ -444,7 +449,7 @@ def test_an_edge_is_added(shown: WebDriver, spiral: Points) -> None:
 
 @pytest.mark.browser
 def test_what_is_saved_is_read_by_numpy(shown: WebDriver, spiral: Points, tmp_path: Path) -> None:
-    pick(shown, "your network", entry(density=0.6, seed=5).weights)
+    select(shown, "source", "your network")
     shown.find_element(By.CSS_SELECTOR, ".row button").click()
     browsing.saving_to(shown, tmp_path)
     right = correct(shown)

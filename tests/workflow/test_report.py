@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests import browsing
 from tests.workflow.conftest import Workflow
@@ -58,6 +58,33 @@ def _shows_a_page(browser: WebDriver) -> bool:
     text = browser.find_element(By.TAG_NAME, "body").text
     browser.switch_to.default_content()
     return bool(text)
+
+
+def test_the_explorer_works_inside_the_report(browser: WebDriver, finished: Workflow) -> None:
+    """A network is picked, loses an edge, and is as before after a reset."""
+    browsing.errors(browser), browsing.requests(browser)
+    _open(browser, finished.folder / "report.html", "01 Overview")
+    _entries(browser)
+    _show(browser, "Explore the networks")
+    WebDriverWait(browser, 20).until(_shows_a_page)
+    browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
+    sources = Select(browser.find_element(By.ID, "source"))
+    names = [option.text for option in sources.options]
+    everyone = ["exhaustive search", "search from above", "dense networks", "IMP", "SNIP"]
+    assert names == everyone
+    sources.select_by_visible_text("IMP")
+    weights = browser.find_element(By.ID, "counts").text
+    browser.find_element(By.CSS_SELECTOR, ".row button").click()
+    WebDriverWait(browser, 20).until(
+        lambda b: (
+            b.find_element(By.ID, "counts").text.split()[0] == str(int(weights.split()[0]) - 1)
+        )
+    )
+    browser.find_element(By.ID, "reset").click()
+    assert browser.find_element(By.ID, "counts").text == weights
+    browser.switch_to.default_content()
+    assert browsing.errors(browser) == []
+    assert browsing.requests(browser) == []
 
 
 def test_the_first_page_states_the_question(browser: WebDriver, finished: Workflow) -> None:
