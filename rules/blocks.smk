@@ -20,6 +20,8 @@ rule search_blocks:
         "logs/search_blocks/{study}-{shard}-of-{shards}.log",
     benchmark:
         "benchmarks/search_blocks/{study}-{shard}-of-{shards}.jsonl"
+    wildcard_constraints:
+        study=any_of(study.blocks),
     conda:
         "../envs/conda.yaml"
     resources:
