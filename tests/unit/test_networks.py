@@ -252,7 +252,7 @@ def test_a_function_builds_a_network(mine: str, function: str) -> None:
         ("NUMBER", 5, ["defines no function NUMBER"]),
         ("values", 5, ["values gives a Tensor, not a torch.nn.Module"]),
         ("flat", 5, ["flat gives (32,) for 2 inputs, not logits"]),
-        ("fails", 5, ["fails fails: KeyError: 'of your own'"]),
+        ("fails", 5, ["fails fails, line 19: KeyError: 'of your own'"]),
         ("network", 6, ["network tells 5 classes, and the data have 6"]),
     ],
 )
@@ -272,7 +272,9 @@ def test_code_that_is_not_there_or_broken_is_told(tmp_path: Path) -> None:
     with refused("there is no file", "none.py"):
         own.call(f"{tmp_path}/none.py:network")
     (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
-    with refused("broken.py cannot be imported", "ModuleNotFoundError", "nowhere_to_be_found"):
+    with refused(
+        "broken.py:network cannot be imported, line 1", "ModuleNotFoundError", "nowhere_to_be_found"
+    ):
         own.call(f"{tmp_path}/broken.py:network")
 
 

@@ -81,7 +81,8 @@ class Objective:
         self._module, self._loss = module, loss
         self._inputs, self._targets = inputs, targets
         self._given_batch_size = batch_size is not None
-        self._batch_size = batch_size or max(1, _AT_ONCE[self._device] // self._activations(1))
+        fitting = max(1, _AT_ONCE[self._device] // self._activations(1))
+        self._batch_size = batch_size or min(len(inputs), fitting)
         self._check()
 
     @classmethod
@@ -227,6 +228,7 @@ class Objective:
                     return once(vectors)
                 except torch.OutOfMemoryError as error:
                     kept.clear()
+                    together = min(together, len(vectors)) if vectors.ndim > 1 else 1
                     if together > 1:
                         together //= 2
                     elif first > 0:

@@ -169,7 +169,7 @@ def _misfit(wanted: Tensor | None, given: object) -> str | None:
         return f"has shape {tuple(given.shape)}, the network has {tuple(wanted.shape)}"
     if given.layout != torch.strided or given.is_quantized or given.is_complex() or given.is_meta:
         return "is not a dense tensor of real numbers"
-    if not given.isfinite().all():
+    if not given.double().isfinite().all():
         return "holds NaN or infinity"
     return None
 

@@ -67,10 +67,13 @@ def read(path: Path) -> Fixed:
         raise InputError(f"{path}: no such file (give a state dict saved by torch, or random)")
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
+        if any(value.is_complex() for value in saved.values()):
+            raise TypeError("complex numbers")
         tensors = [value.double() for value in saved.values()]
         weights, biases = tensors[::2], tensors[1::2]
         network = MLP((weights[0].shape[1], *(len(bias) for bias in biases)))
         shapes = [tuple(weight.shape) for weight in weights]
+        parameters = torch.cat([tensor.flatten() for tensor in [*weights, *biases]]).numpy()
     except Exception as error:  # torch raises many types for files that are not its own
         raise InputError(
             f"{path}: not a state dict of linear layers ({type(error).__name__}); save it by "
@@ -78,7 +81,6 @@ def read(path: Path) -> Fixed:
         ) from error
     if shapes != list(network.weight_shapes):
         raise InputError(f"{path}: layers of shapes {shapes} do not follow one another")
-    parameters = torch.cat([tensor.flatten() for tensor in [*weights, *biases]]).numpy()
-    if not np.isfinite(parameters).all():
-        raise InputError(f"{path}: contains NaN or infinity")
+    if not (np.abs(parameters) <= np.finfo(np.float32).max).all():
+        raise InputError(f"{path}: contains NaN, infinity or numbers beyond single precision")
     return Fixed(network, parameters)
