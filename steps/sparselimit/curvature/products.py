@@ -208,31 +208,27 @@ class Objective:
         of_batch = {"hessian": self._hessian_of_batch, "ggn": self._ggn_of_batch}[operator]
         activations = self._activations(self._batch_size)
         together = max(1, _TOGETHER[self._device] // activations)
-        first = memory // (_TWICE * activations)
         samples = self._batch_size
         kept: list[Product] = []
 
-        def maps(start: int, stop: int | None) -> Iterator[Product]:
+        def maps(start: int, stop: int | None = None) -> Iterator[Product]:
             return (of_batch(w, x, y) for x, y in islice(self._batches(samples), start, stop))
 
         def once(vectors: Tensor) -> Tensor:
-            with torch.no_grad():
-                kept.extend(maps(len(kept), first))
-            every = chain(kept, maps(len(kept), None))
+            every = chain(kept, maps(len(kept)))
             return self._mean((_on_rows(part, vectors, together) for part in every), samples)
 
         def product(vectors: Tensor) -> Tensor:
-            nonlocal together, first, samples
+            nonlocal together, samples
             while True:
                 try:
                     return once(vectors)
                 except torch.OutOfMemoryError as error:
-                    kept.clear()
                     together = min(together, len(vectors)) if vectors.ndim > 1 else 1
-                    if together > 1:
+                    if kept:
+                        kept.clear()
+                    elif together > 1:
                         together //= 2
-                    elif first > 0:
-                        first = 0
                     elif samples > 1 and not self._given_batch_size:
                         samples = -(-samples // 2)
                     else:
@@ -247,6 +243,11 @@ class Objective:
                 )
                 torch.cuda.empty_cache()
 
+        try:
+            with torch.no_grad():
+                kept.extend(maps(0, memory // (_TWICE * activations)))
+        except torch.OutOfMemoryError:
+            kept.clear()
         return product
 
     def _hessian_of_batch(self, w: Named, x: Tensor, y: Tensor) -> Product:
