@@ -14,7 +14,8 @@ from torch.nn.utils import parameters_to_vector
 
 from sparselimit import store, training
 from sparselimit.datasets import SPLITS, Dataset
-from sparselimit.limits.sweep import last_within, one_shot_sweep
+from sparselimit.limits.bounds import last_within
+from sparselimit.limits.sweep import one_shot_sweep
 from sparselimit.networks import classifier, plain
 from sparselimit.networks.classifier import Sample
 from sparselimit.networks.network import Design, Network, prunable

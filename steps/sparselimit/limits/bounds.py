@@ -147,6 +147,16 @@ def fixed_point(share: Callable[[int], float], prunable: int, dimension: int) ->
     return feasible
 
 
+def last_within(removed: np.ndarray, damage: np.ndarray, tolerance: float) -> int:
+    """The largest count up to which the damage never exceeds the tolerance.
+
+    `removed` [n] increasing from 0, `damage` [n] with damage[0] = 0; what happens beyond the first
+    excess is luck of single points and does not count.
+    """
+    excess = np.flatnonzero(damage > tolerance)
+    return int(removed[excess[0] - 1] if len(excess) else removed[-1])
+
+
 def pruning_limit(
     spectrum: Bracket,
     weights: ArrayLike,

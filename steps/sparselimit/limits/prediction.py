@@ -11,10 +11,10 @@ from sparselimit.limits.bounds import (
     Limit,
     Unresolved,
     interpolated_direction,
+    last_within,
     pruning_limit,
     tolerance,
 )
-from sparselimit.limits.sweep import last_within
 from sparselimit.limits.width import FormulaName
 from sparselimit.store import Stored
 

@@ -1,9 +1,8 @@
-"""One-shot magnitude pruning of a trained network at many ratios; thresholds read off it."""
+"""One-shot magnitude pruning of a trained network at many ratios."""
 
 import copy
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -49,13 +48,3 @@ def one_shot_sweep(
     data = [part for name, points in samples.items() for part in (name, *points)]
     identity = [str(module), *module.state_dict().values(), *data]
     return pd.DataFrame(in_turn(row, ratios, checkpoint, identity))
-
-
-def last_within(removed: np.ndarray, damage: np.ndarray, tolerance: float) -> int:
-    """The largest count up to which the damage never exceeds the tolerance.
-
-    `removed` [n] increasing from 0, `damage` [n] with damage[0] = 0; what happens beyond the first
-    excess is luck of single points and does not count.
-    """
-    excess = np.flatnonzero(damage > tolerance)
-    return int(removed[excess[0] - 1] if len(excess) else removed[-1])
