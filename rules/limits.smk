@@ -27,11 +27,12 @@ rule sweep_network:
         runtime=growing(60),
     params:
         network=network_flags,
-        ratios=study.sweep.ratios,
+        sweep=flags(study.sweep, "ratios", "exact"),
+        split=flags(study.spectrum, "split"),
     message:
         "prune {wildcards.network} once, at many ratios"
     shell:
-        "python {input.script} {params.network} --ratios {params.ratios} "
+        "python {input.script} {params.network} {params.sweep} {params.split} "
         "--device {resources.device} --output {output} > {log} 2>&1"
 
 
@@ -92,11 +93,12 @@ rule bounds:
         runtime=growing(30),
     params:
         tolerances=flags(study.bounds, "tolerances", "accuracy_tolerance"),
+        curves=flags(study.bounds, "epsilon_range", "epsilon_points", "scales"),
     message:
         "predict the pruning limit of {wildcards.network}"
     shell:
         "python {input.script} --network {input.network} --spectra {input.spectra} "
-        "--sweep {input.sweep} {params.tolerances} --output {output} > {log} 2>&1"
+        "--sweep {input.sweep} {params.tolerances} {params.curves} --output {output} > {log} 2>&1"
 
 
 rule spiral_limits:

@@ -63,6 +63,32 @@ TABLES = {
     "networks": (LIMITS, "The networks", NETWORK_FILES["train/networks"]),
     "bounds": (LIMITS, "Predicted and measured limits", NETWORK_FILES["bounds"]),
     "sweeps": (LIMITS, "One-shot pruning", NETWORK_FILES["sweep"]),
+    "sensitivity": (
+        LIMITS,
+        "What the predictions rest on",
+        NETWORK_FILES["bounds"],
+    ),
+    "gaps": (LIMITS, "Predictions minus measurements", NETWORK_FILES["bounds"]),
+    "penalties": (
+        LIMITS,
+        "Limits and penalties",
+        [*NETWORK_FILES["train/networks"], *NETWORK_FILES["bounds"]],
+    ),
+    "curvature": (
+        SPECTRA,
+        "Curvature, and how it was measured",
+        [*NETWORK_FILES["train/networks"], *SPECTRUM_FILES, *NETWORK_FILES["bounds"]],
+    ),
+    "rows": (
+        SPECTRA,
+        "Weights and rows by magnitude",
+        [*NETWORK_FILES["train/networks"], *SPECTRUM_FILES],
+    ),
+    "variation": (
+        SPECTRA,
+        "Distances between runs",
+        [*NETWORK_FILES["train/networks"], *SPECTRUM_FILES],
+    ),
     "spectra": (SPECTRA, "Eigenvalue densities", SPECTRUM_FILES),
     "meeting": (
         LIMITS,
@@ -79,6 +105,7 @@ TABLES = {
         "Width formulas and Monte Carlo",
         ["results/geometry.h5"],
     ),
+    "verdict": (MONTE_CARLO, "Which formula is right", ["results/geometry.h5"]),
     "splits": (TASK, "The data and their splits", DATA_FILES),
     "outcomes": (
         FAILURES,
@@ -165,9 +192,23 @@ FIGURES = {
         ["tables/sweeps.csv", "tables/bounds.csv"],
     ),
     "predictions": (LIMITS, "Predicted and measured", ["tables/bounds.csv"]),
+    "gaps": (LIMITS, "How far off predictions are", ["tables/gaps.csv"]),
+    "sensitivity": (
+        LIMITS,
+        "What the predictions rest on",
+        ["tables/sensitivity.csv"],
+    ),
+    "penalties": (LIMITS, "Limits and penalties", ["tables/penalties.csv"]),
+    "weights": (SPECTRA, "Weights, and how they are felt", ["tables/rows.csv"]),
+    "variation": (SPECTRA, "Distances between runs", ["tables/variation.csv"]),
     "spectra": (SPECTRA, "Spectra", ["tables/spectra.csv"]),
     "meeting": (LIMITS, "Limit meets truth", ["tables/meeting.csv"]),
-    "geometry": (MONTE_CARLO, "Are the formulas right?", ["tables/geometry.csv"]),
+    "cone": (MONTE_CARLO, "The geometry", ["geometry.h5"]),
+    "geometry": (
+        MONTE_CARLO,
+        "Are the formulas right?",
+        ["tables/geometry.csv", "tables/verdict.csv"],
+    ),
 }
 
 TABLE_FILES = [f"results/tables/{name}.csv" for name in TABLES]

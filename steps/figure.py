@@ -11,15 +11,19 @@ from sparselimit.figures import registry
 from sparselimit.figures.style import save
 
 # What figures draw of a result file, by its kind.
-ARRAYS = {"points": ("x", "y"), "frontier": ("sizes", "mask", "parameters")}
+PARTS = {
+    "points": ("x", "y"),
+    "frontier": ("sizes", "mask", "parameters"),
+    "geometry": ("cone", "met"),
+}
 
 
 def loaded(path: Path) -> dict[str, pd.DataFrame | np.ndarray]:
-    """What a figure is given of a file: a table by its name, or the arrays of a result file."""
+    """What a figure is given of a file: a table by its name, or parts of a result file."""
     if path.suffix == ".csv":
         return {path.stem: pd.read_csv(path)}
-    stored = store.read(path, *ARRAYS)
-    return {name: stored.array(name) for name in ARRAYS[str(stored.attributes["kind"])]}
+    stored = store.read(path, *PARTS)
+    return {name: stored.content[name] for name in PARTS[str(stored.attributes["kind"])]}
 
 
 def main(arguments: Namespace) -> None:

@@ -5,7 +5,7 @@ from argparse import Namespace
 import pandas as pd
 
 from sparselimit import cli
-from sparselimit.limits.montecarlo import compare
+from sparselimit.limits.montecarlo import compare, views
 
 
 def main(arguments: Namespace) -> None:
@@ -25,7 +25,12 @@ def main(arguments: Namespace) -> None:
         }
         for row in compared
     ]
-    cli.write(arguments, "geometry", {"geometry": pd.DataFrame(rows)})
+    cone, met = views(arguments.dimension, arguments.trials, arguments.seed)
+    cli.write(
+        arguments,
+        "geometry",
+        {"geometry": pd.DataFrame(rows), "cone": cone, "met": met},
+    )
 
 
 if __name__ == "__main__":

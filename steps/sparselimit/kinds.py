@@ -86,6 +86,16 @@ RUN = {
 
 WIDTHS = {"d1": "i", "d2": "i", "d3": "i"}
 
+# How a limit is predicted from a spectrum (`limits.prediction`), and for which tolerance.
+READING = {
+    "operator": "U",
+    "negative": "U",
+    "formula": "U",
+    "direction": "U",
+    "rule": "U",
+    "epsilon": "f",
+}
+
 KINDS: dict[str, Kind] = {
     # `split` indexes datasets.SPLITS. Networks see x as it is, but images as (x - mean) / std, with
     # one number for each channel or one for all; images that come as bytes stay bytes.
@@ -244,14 +254,17 @@ KINDS: dict[str, Kind] = {
         },
     ),
     # What one-shot magnitude pruning does to it; losses without penalty, accuracies as fractions.
+    # `reoptimised_rise` is how far the loss of the Gauss-Newton model rises once the kept weights
+    # are re-optimised.
     "sweep": Kind(
-        1,
+        2,
         {
             "sweep": Table(
                 {
                     "removed": "i",
                     "pruning_ratio": "f",
                     "radius": "f",
+                    "reoptimised_rise": "f?",
                     "fit_loss": "f",
                     "fit_accuracy": "f",
                     "validation_loss": "f",
@@ -285,18 +298,16 @@ KINDS: dict[str, Kind] = {
             "batch_losses": Array("f", ("batches",)),
         },
     ),
-    # Predicted limits beside measured thresholds; `removed` is -1 where nothing could be told.
+    # Predicted limits beside measured thresholds; `removed` is -1 where nothing could be told. And
+    # how they move with the tolerance, and with the scale of the weights at the same curvature.
     "bounds": Kind(
-        1,
+        2,
         {
             "bounds": Table(
                 {
-                    "operator": "U",
-                    "negative": "U",
-                    "formula": "U",
-                    "rule": "U",
-                    "epsilon": "f",
+                    **READING,
                     "prunable": "i",
+                    "resolution": "f",
                     "removed_lower": "i",
                     "removed_upper": "i",
                     "pruning_ratio": "f?",
@@ -305,10 +316,23 @@ KINDS: dict[str, Kind] = {
                     "tau": "f?",
                     "sensitivity": "f?",
                     "reason": "U",
-                    "one_shot_removed": "i",
                     "one_shot_ratio": "f",
+                    "reoptimised_ratio": "f?",
                     "one_shot_ratio_by_accuracy": "f",
                 }
+            ),
+            "sensitivity": Table(
+                {
+                    **READING,
+                    "varied": "U",
+                    "scale": "f",
+                    "pruning_ratio": "f?",
+                    "sensitivity": "f?",
+                    "reason": "U",
+                    "one_shot_ratio": "f?",
+                    "reoptimised_ratio": "f?",
+                },
+                rows="sensitivities",
             ),
         },
     ),
@@ -363,9 +387,11 @@ KINDS: dict[str, Kind] = {
             "ggn": Array("f", ("all parameters",)),
         },
     ),
-    # Monte Carlo check of the width formulas: shares of the dimensions removed.
+    # Monte Carlo check of the width formulas: shares of the dimensions removed. And the sublevel
+    # set of one spectrum seen from several distances: how often random subspaces of each dimension
+    # 0, 1, ... meet it (`met`), and the statistical dimension of its cone as a share of all.
     "geometry": Kind(
-        1,
+        2,
         {
             "geometry": Table(
                 {
@@ -379,6 +405,17 @@ KINDS: dict[str, Kind] = {
                     "measured_high": "f",
                 }
             ),
+            "cone": Table(
+                {
+                    "distance": "f",
+                    "published": "f",
+                    "corrected": "f",
+                    "measured": "f",
+                    "measured_error": "f",
+                },
+                rows="distances",
+            ),
+            "met": Array("f", ("distances", "subspaces")),
         },
     ),
     # The search as a whole. For each number of weights its extent and its best network; for each

@@ -407,6 +407,10 @@ class Sweep(Model):
     """One-shot magnitude pruning of a trained network, at many ratios."""
 
     ratios: Positive = Field(description="number of pruning ratios, equally spaced from 0")
+    exact: Annotated[int, Field(ge=0)] = Field(
+        description="parameters up to which the kept weights are also re-optimised, in the "
+        "quadratic model of the loss; takes time in proportion to their cube"
+    )
 
 
 class Spectrum(Model):
@@ -438,6 +442,20 @@ class Bounds(Model):
     accuracy_tolerance: NonNegative = Field(
         description="loss of validation accuracy that still counts as none, as a fraction"
     )
+    epsilon_range: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)] = Field(
+        description="least and largest rise in loss over which limits are followed"
+    )
+    epsilon_points: Positive = Field(description="of them, equally spaced in their logarithm")
+    scales: RateList = Field(
+        description="factors by which the weights are made larger, at the same curvature"
+    )
+
+    @model_validator(mode="after")
+    def _range(self) -> "Bounds":
+        low, high = self.epsilon_range
+        if low >= high:
+            raise ValueError(f"epsilon_range: [{low}, {high}] must ascend")
+        return self
 
 
 class SpiralLimits(Model):

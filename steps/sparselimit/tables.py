@@ -16,6 +16,7 @@ from sparselimit.errors import InputError
 from sparselimit.figures.studies import is_control
 from sparselimit.limits.bounds import REFUSALS
 from sparselimit.limits.prediction import lanczos_runs
+from sparselimit.limits.tables import curvature, gaps, judged, penalties, rows, variation
 from sparselimit.statistics import ACCURACIES, best_quantiles, expected_best, wilson
 from sparselimit.store import Stored
 
@@ -378,6 +379,11 @@ def bounds(files: Sequence[Stored]) -> pd.DataFrame:
     return pd.concat([_named(file, "bounds") for file in files], ignore_index=True)
 
 
+def sensitivity(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `bounds`: how each limit moves with the tolerance and with the scale of the weights."""
+    return pd.concat([_named(file, "sensitivity") for file in files], ignore_index=True)
+
+
 def spectra(files: Sequence[Stored]) -> pd.DataFrame:
     """From `spectrum`: smoothed density of the eigenvalues of each network, for plotting."""
     parts = []
@@ -449,6 +455,12 @@ def geometry(files: Sequence[Stored]) -> pd.DataFrame:
     return _only(files).table("geometry")
 
 
+def verdict(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `geometry`: which width formula describes the measured transitions."""
+    file = _only(files)
+    return judged(file.table("geometry"), int(file.config["dimension"]))
+
+
 def answers(files: Sequence[Stored]) -> pd.DataFrame:
     """From `frontier` and `beam` and `spiral-runs` and `spiral-limits`: the answer per accuracy.
 
@@ -488,9 +500,16 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         networks,
         sweeps,
         bounds,
+        sensitivity,
+        gaps,
+        penalties,
         spectra,
+        curvature,
+        rows,
+        variation,
         meeting,
         geometry,
+        verdict,
         splits,
         outcomes,
         answers,

@@ -1,5 +1,6 @@
 """Classifiers: their data and files, state dicts of others; one-shot pruning at many ratios."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
 
 from sparselimit import store, training
+from sparselimit.curvature.products import Objective
 from sparselimit.datasets import SPLITS, Dataset
 from sparselimit.limits.bounds import last_within
-from sparselimit.limits.sweep import one_shot_sweep
+from sparselimit.limits.sweep import one_shot_sweep, reoptimised_rises
 from sparselimit.networks import classifier, plain
 from sparselimit.networks.classifier import Sample
 from sparselimit.networks.network import Design, Network, prunable
@@ -317,6 +319,30 @@ def test_the_sweep_leaves_batch_normalisation_alone(normalised: Network) -> None
     assert table.fit_loss[3] == pytest.approx(classifier.evaluate(module, sample)[0])
     for name, buffer in normalised.named_buffers():
         assert torch.equal(buffer, statistics[name])
+
+
+def test_kept_weights_re_optimise_in_the_quadratic_model(network: Network) -> None:
+    """Against the Schur complement of the dense matrix, and below the loss of weights left alone.
+
+    (With a sample as large as this the matrix has full rank but for dead neurons.)
+    """
+    sample = blobs(80, 7)
+    rises = reoptimised_rises(network, sample)
+    double = copy.deepcopy(network).double()
+    matrix = Objective(double, cross_entropy, *sample).exact_ggn().numpy()
+    w, weights = flat(double).detach().numpy(), prunable(network).nonzero()[:, 0].numpy()
+    order = weights[np.argsort(np.abs(w[weights]), kind="stable")]
+    assert len(rises) == len(order) + 1
+    for removed in (0, 3, len(order) // 2, len(order)):
+        gone = order[:removed]
+        kept = np.setdiff1d(np.arange(len(w)), gone)
+        cross = matrix[np.ix_(kept, gone)]
+        inner = matrix[np.ix_(gone, gone)]
+        schur = inner - cross.T @ np.linalg.pinv(matrix[np.ix_(kept, kept)], 1e-10) @ cross
+        expected = w[gone] @ schur @ w[gone] / 2
+        assert rises[removed] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+        assert rises[removed] <= w[gone] @ inner @ w[gone] / 2 + 1e-9
+    assert (np.diff(rises) >= -1e-12).all()
 
 
 @pytest.mark.parametrize(

@@ -446,8 +446,13 @@ def test_from_data_to_the_limits_of_a_network(step: Step, tmp_path: Path) -> Non
     for name, file in (("networks", "net"), ("spectra", "net-ggn"), ("sweeps", "sweep")):
         files = (tmp_path / f"{file}.h5", "--output", tmp_path / f"{name}.csv")
         assert step("table", "--name", name, *files) == 0
+    assert pd.read_csv(tmp_path / "sweeps.csv").reoptimised_rise.is_monotonic_increasing
     table, weights = pd.read_csv(tmp_path / "networks.csv").iloc[0], 9 * 2 + 9 * 6 + 12 * 10
     assert (table.network, table.prunable, table.parameters) == ("net", weights, weights + 20)
+    inputs = ("--data", data, "--network", network, "--ratios", 3, "--exact", weights + 19)
+    assert step("sweep_network", *inputs, "--output", tmp_path / "sweep.h5") == 0
+    large = store.read(tmp_path / "sweep.h5", "sweep").table("sweep")
+    assert large.reoptimised_rise.isna().all()
     assert pd.read_csv(tmp_path / "sweeps.csv").removed.tolist() == [0, 38, 77, 115, 154]
 
 

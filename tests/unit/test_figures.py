@@ -176,7 +176,7 @@ QUANTILES = {"q50": 0.0, "q90": 0.7, "q99": 0.9, "best": 1.0}
 
 def limit_tables(networks: list[str], tolerances: list[float], unresolved: bool) -> Given:
     ratios = np.linspace(0, 0.995, 60)
-    sweeps, bounds, spectra = [], [], []
+    sweeps, bounds, spectra, curves, rows = [], [], [], [], []
     for number, network in enumerate(networks):
         loss = 0.01 + 3 * ratios ** (4 + number)
         sweeps += [
@@ -184,24 +184,52 @@ def limit_tables(networks: list[str], tolerances: list[float], unresolved: bool)
         ]
         for rule, epsilon in [("batch_std", 0.004), *(("fixed", value) for value in tolerances)]:
             reached = 0.35 + 0.2 * epsilon**0.2
-            for row, gain in zip(VARIANTS, (0.4, 0.44, 0.46, 0.5), strict=True):
+            for row, gain in zip(VARIANTS, (0.4, 0.44, 0.46, 0.42, 0.48, 0.5, 0.47), strict=True):
                 ratio = np.nan if unresolved and row[0] == "hessian" else reached + gain
-                bounds.append((network, *row, rule, epsilon, 1880, ratio, reached))
+                exact = np.nan if unresolved else reached + 0.45
+                bounds.append((network, *row, rule, epsilon, 1880, ratio, reached, exact))
+                scaled = [(scale, ratio - 0.05 * scale, np.nan, np.nan) for scale in (1, 2, 5)]
+                curves += [(network, *row, "scale", rule, epsilon, *point) for point in scaled]
+        for epsilon in (1e-4, 1e-2, 1.0):
+            reached = 0.3 + 0.05 * np.log10(epsilon)
+            points = [(1, reached + 0.1 * i, reached, reached + 0.2) for i in range(len(VARIANTS))]
+            curves += [
+                (network, *row, "epsilon", "fixed", epsilon, *point)
+                for row, point in zip(VARIANTS, points, strict=True)
+            ]
         grid = np.linspace(-0.2, 3 + number, 80)
         for operator in ("hessian", "ggn"):
             density = 30 * np.exp(-((grid / 0.05) ** 2)) + 0.01 * np.exp(-((grid - 2) ** 2))
             spectra += [(network, operator, *point) for point in zip(grid, density, strict=True)]
+            rows += [
+                (
+                    network,
+                    operator,
+                    10.0**k,
+                    10.0 ** (k + 1),
+                    470,
+                    0.25,
+                    *10.0 ** np.arange(k, k + 3),
+                )
+                for k in range(-6 + number, -2 + number)
+            ]
     return {
         name: pd.DataFrame(rows, columns=COLUMNS[name])
-        for name, rows in (("sweeps", sweeps), ("bounds", bounds), ("spectra", spectra))
+        for name, rows in (
+            *(("sweeps", sweeps), ("bounds", bounds), ("spectra", spectra)),
+            *(("sensitivity", curves), ("rows", rows)),
+        )
     }
 
 
 VARIANTS = [
-    ("hessian", "abs", "published"),
-    ("hessian", "clip", "published"),
-    ("ggn", "psd", "published"),
-    ("ggn", "psd", "B"),
+    ("hessian", "abs", "published", "none"),
+    ("hessian", "clip", "published", "none"),
+    ("ggn", "psd", "published", "none"),
+    ("ggn", "psd", "trace", "none"),
+    ("ggn", "psd", "A", "offset"),
+    ("ggn", "psd", "B", "offset"),
+    ("ggn", "psd", "B", "isotropic"),
 ]
 
 
@@ -226,6 +254,63 @@ FORMULAS = [
     ("hessian", "psd", "B"),
     *(("ggn", "psd", formula) for formula in ("published", "A", "B", "reoptimised")),
 ]
+
+
+def gap_table(bounds: pd.DataFrame) -> pd.DataFrame:
+    above = bounds.pruning_ratio - bounds.one_shot_ratio
+    return bounds.assign(
+        bracket=bounds.pruning_ratio * 0.004,
+        above_reoptimised=bounds.pruning_ratio - bounds.reoptimised_ratio,
+        above_one_shot=above,
+        above_one_shot_by_accuracy=above - 0.1,
+    )
+
+
+def penalty_table(penalties: list[float], seeds: int) -> pd.DataFrame:
+    """One network for each penalty of either kind and seed, for two tolerances."""
+    rows = []
+    for (l1, decay), seed, rule in product(
+        [*((value, 0.0) for value in penalties), *((0.0, value) for value in penalties[1:])],
+        range(seeds),
+        ("batch_std", "fixed"),
+    ):
+        ratio = 0.2 + 0.05 * seed + 0.1 * np.log1p(1e4 * (l1 + decay))
+        ratios = ratio + 0.2 * np.arange(4) + (rule == "fixed")
+        rows.append(("net", "fc 20 20", l1, decay, 0.9 - l1, rule, *ratios))
+    return pd.DataFrame(rows, columns=COLUMNS["penalties"])
+
+
+def variation_table() -> pd.DataFrame:
+    places = [
+        *product(["weights"], ["seed", "recipe"]),
+        *product(["hessian", "ggn"], ["probe", "seed", "recipe"]),
+    ]
+    rows = [
+        (of, differ, 0.1 * i + 0.05 * j, 0.08 if of == "weights" else np.nan)
+        for i, (of, differ) in enumerate(places)
+        for j in range(3)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS["variation"])
+
+
+def cone_parts() -> Given:
+    distance = np.geomspace(3, 30, 8)
+    share = 1 / (1 + (distance / 10) ** 2)
+    table = pd.DataFrame({"distance": distance, "published": 0.8 * share, "corrected": share})
+    kept = np.arange(41) / 40
+    return {
+        "cone": table.assign(measured=share, measured_error=0.01),
+        "met": (kept >= 1 - share[:, None]).astype(float),
+    }
+
+
+def verdict_table() -> pd.DataFrame:
+    rows = [
+        (model, formula, error, 4 * error, 0.015)
+        for model in "AB"
+        for formula, error in (("published", 0.114), ("corrected", 0.003))
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS["verdict"])
 
 
 def geometry_table() -> pd.DataFrame:
@@ -278,13 +363,18 @@ def tables(case: str) -> Given:
         ),
         "single": (["imp"], [4], [12], False, range(9, 10), 1, []),
     }[case]
+    limits = limit_tables([f"net{i}" for i in range(networks)], tolerances, case == "many")
+    penalties = [0.0, 1e-4, 1e-3, 1e-2, 0.1, 1.0][: 2 * networks]
     return (
         pruning_tables(names, widths, targets, given)
         | outcomes_table(names, widths, targets, given)
         | answers_table(case)
         | {"geometry": geometry_table(), "meeting": meeting_table(widths)}
+        | {"verdict": verdict_table(), **cone_parts()}
         | search_tables(weights)
-        | limit_tables([f"net{i}" for i in range(networks)], tolerances, case == "many")
+        | limits
+        | {"gaps": gap_table(limits["bounds"]), "variation": variation_table()}
+        | {"penalties": penalty_table(penalties, networks)}
         | networks_arrays(len(weights))
         | points()
     )
@@ -352,7 +442,7 @@ ALL = pytest.mark.parametrize(
         (name, case)
         for name in MODULES
         for case in ("default", "many", "single")
-        if case == "default" or name not in ("spiral", "geometry")  # always of one size
+        if case == "default" or name not in ("spiral", "geometry", "cone", "variation")
     ],
 )
 
@@ -406,7 +496,9 @@ def test_svg_is_well_formed_and_repeats(name: str, tmp_path: Path) -> None:
     tags = [element.tag.rpartition("}")[2] for element in ET.fromstring(first).iter()]
     assert "text" not in tags  # paths, which need no font
     assert "date" not in tags
-    assert tags.count("image") == {"spiral": 1, "sparsest": 10}.get(name, 0)  # points as pixels
+    assert tags.count("image") == {"spiral": 1, "sparsest": 10, "cone": 1}.get(
+        name, 0
+    )  # points as pixels
     assert len(first) < 400_000
 
 
@@ -814,7 +906,10 @@ def test_limits_marks_predictions_and_measurement() -> None:
         at = {
             xy[0, 0] for xy in map(points_of, axes.lines) if len(xy) == 2 and xy[0, 0] == xy[1, 0]
         }
-        assert at == {*bounds.pruning_ratio, bounds.one_shot_ratio.iloc[0]}
+        # Without what is there to be compared with: A, the trace, isotropic offsets.
+        shown = bounds[~bounds.formula.isin(["A", "trace"]) & (bounds.direction != "isotropic")]
+        assert len(shown) == 4
+        assert at == {*shown.pruning_ratio, bounds.one_shot_ratio.iloc[0]}
     (tolerance,) = {xy[0, 1] for label, xy in curves(rise).items() if "tolerance" in label}
     assert tolerance == 0.004
     assert len(figure("limits").legends[0].get_texts()) == 6
@@ -829,7 +924,7 @@ def test_limits_without_predictions_or_with_unresolved_ones() -> None:
 
 
 def test_predictions_shows_every_row_once() -> None:
-    for case, resolved, unresolved in (("default", 24, 0), ("many", 16, 16)):
+    for case, resolved, unresolved in (("default", 42, 0), ("many", 40, 16)):
         dots = [line for axes in figure("predictions", case).axes for line in axes.lines]
         predicted = [line for line in dots if line.get_color() != style.BLACK]
         hollow = [line for line in predicted if line.get_markerfacecolor() == "none"]
@@ -869,6 +964,110 @@ def test_geometry_puts_a_formula_that_is_right_on_the_diagonal() -> None:
         assert len(dots) == 2 * len(corrected) == 6
         for line in corrected:
             np.testing.assert_array_equal(line.get_xdata(), line.get_ydata())
+
+
+def test_geometry_states_the_verdict() -> None:
+    for axes in figure("geometry").axes:
+        _, published, corrected, allowed = axes.get_title().splitlines()
+        assert published == "published off by 0.456, rms 0.114"
+        assert corrected == "corrected off by 0.012, rms 0.003"
+        assert allowed == "(allowed: 0.015)"
+
+
+def test_cone_shows_computed_hits_and_both_formulas() -> None:
+    plane, sphere, many = figure("cone").axes
+    table = given("cone", "default")["cone"]
+    lines = {line.get_color(): points_of(line) for line in many.lines}
+    np.testing.assert_allclose(lines[style.BLUE][:, 1], 1 - table.corrected)
+    np.testing.assert_allclose(lines[style.VERMILLION][:, 1], 1 - table.published)
+    assert many.get_title().startswith("D = 40:")
+    # In the plane the share of lines is the cone's angle, by its tangents to the ellipse.
+    angles = np.linspace(0, np.pi, 100_000)
+    lines_drawn = np.stack([np.cos(angles), np.sin(angles)])
+    stiffness, center = np.array([1.0, 0.16]), np.array([1.7, 2.0])
+    nearest = (lines_drawn.T @ (stiffness * center)) ** 2 / (stiffness @ lines_drawn**2)
+    share = np.mean(stiffness @ center**2 - nearest <= 1)
+    assert plane.get_title().startswith(f"two weights: {share:.0%} of")
+    hits = [line.get_color() == style.GREEN for line in plane.lines if line.get_linewidth() == 0.8]
+    assert 0 < sum(hits) < len(hits)
+    assert "lines and" in sphere.get_title()
+
+
+def test_sensitivity_shows_every_variant_against_tolerance_and_scale() -> None:
+    parts = given("sensitivity", "default")
+    curves_of, scales_of = figure("sensitivity").axes[:2]
+    rows = parts["sensitivity"][parts["sensitivity"].network == "net0"]
+    of_epsilon = rows[(rows.varied == "epsilon") & (rows.formula == "A")]
+    drawn = [points_of(line) for line in curves_of.lines if line.get_color() == style.SKY]
+    np.testing.assert_allclose(drawn[0], of_epsilon[["epsilon", "pruning_ratio"]])
+    of_scale = rows[(rows.varied == "scale") & (rows.rule == "batch_std") & (rows.formula == "A")]
+    drawn = [points_of(line) for line in scales_of.lines if line.get_color() == style.SKY]
+    np.testing.assert_allclose(drawn[0], of_scale[["scale", "pruning_ratio"]])
+    black = [line for line in curves_of.lines if line.get_color() == style.BLACK]
+    assert len(black) == 2
+    assert len(scales_of.lines) == len(VARIANTS)
+    assert [axes.get_title() for axes in figure("sensitivity").axes[::2]] == [
+        *("network: net0", "network: net1")
+    ]
+
+
+def test_gaps_shows_every_difference_once() -> None:
+    table = given("gaps", "default")["gaps"]
+    for axes, column in zip(
+        figure("gaps").axes,
+        ("above_reoptimised", "above_one_shot", "above_one_shot_by_accuracy"),
+        strict=True,
+    ):
+        dots = np.concatenate([points_of(line) for line in axes.lines[1:]])
+        np.testing.assert_allclose(sorted(dots[:, 0]), sorted(table[column]))
+    labels = [text.get_text() for text in figure("gaps", "many").axes[0].get_yticklabels()]
+    assert labels[0] == "published, Hessian, |λ|\n(8 of 8 unresolved)"
+
+
+def test_penalties_has_a_panel_for_each_penalty() -> None:
+    l1, accuracy, decay = figure("penalties").axes[:3]
+    table = given("penalties", "default")["penalties"]
+    rows = table[(table.rule == "batch_std") & (table.weight_decay == 0)]
+    means = rows.groupby("l1").published.mean()
+    line, dots = (points_of(each) for each in l1.lines[:2])
+    np.testing.assert_allclose(line, np.stack([range(4), means], axis=1))
+    np.testing.assert_allclose(sorted(dots[:, 1]), sorted(rows.published))
+    assert accuracy.get_xlabel() == "L1 penalty"
+    assert [text.get_text() for text in accuracy.get_xticklabels()] == [
+        "0",
+        "0.0001",
+        "0.001",
+        "0.01",
+    ]
+    assert figure("penalties").axes[3].get_xlabel() == "weight decay"
+    assert decay.get_title() == "fc 20 20, n = 2"
+    alone = draw("penalties", penalties=table[(table.l1 == 0) & (table.weight_decay == 0)])
+    assert "no two networks differ" in alone.texts[0].get_text()
+
+
+def test_weights_shows_the_histogram_and_faint_rows_on_the_axis() -> None:
+    table = given("weights", "default")["rows"].copy()
+    table.loc[table.network == "net0", "row_norm_p10"] = 0
+    histogram, norms = draw("weights", rows=table).axes[:2]
+    rows = table[(table.network == "net0") & (table.operator == "hessian")]
+    assert sorted(height for _, _, _, height in bars(histogram)) == sorted(rows.share)
+    assert sorted(left for left, _, _, _ in bars(histogram)) == sorted(rows.magnitude_low)
+    np.testing.assert_allclose(points_of(norms.lines[0])[:, 1], rows.row_norm_median)
+    assert band(norms, 0)[0] == pytest.approx(norms.get_ylim()[0])
+
+
+def test_variation_shows_every_pair_in_its_row() -> None:
+    (axes,) = figure("variation").axes
+    table = given("variation", "default")["variation"]
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels[:3] == [
+        *("weights, other seed", "weights, other recipe"),
+        "eigenvalues of the Hessian, other probe",
+    ]
+    assert len(labels) == 8
+    dots = np.concatenate([points_of(line) for line in axes.lines[::2]])
+    np.testing.assert_allclose(dots[:, 0], table.distance)
+    np.testing.assert_array_equal(dots[:, 1].round().astype(int), np.repeat(range(8), 3))
 
 
 def test_spectra_draws_both_operators() -> None:
@@ -923,7 +1122,7 @@ def test_neurons_are_ordered_to_cross_little() -> None:
 
 
 def test_registry_tells_what_is_wrong() -> None:
-    with pytest.raises(InputError, match="'frontiers' is unknown: use one of spiral, frontier"):
+    with pytest.raises(InputError, match="'frontiers' is unknown: use one of answer, spiral"):
         draw("frontiers")
     with pytest.raises(InputError, match="widths is drawn from methods; given is nothing"):
         draw("widths")
@@ -935,7 +1134,7 @@ def test_registry_tells_what_is_wrong() -> None:
 def test_every_figure_and_table_of_the_registry_is_used() -> None:
     parts = {part for name in MODULES for part in given(name, "single")}
     assert parts >= COLUMNS.keys()
-    assert parts - COLUMNS.keys() == {"x", "y", "sizes", "mask", "parameters"}
+    assert parts - COLUMNS.keys() == {"x", "y", "sizes", "mask", "parameters", "met"}
 
 
 def test_certificate_shows_the_tables_and_the_power_of_the_largest_networks() -> None:

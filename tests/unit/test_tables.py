@@ -561,6 +561,7 @@ def test_answers_without_a_prediction_leave_theory_empty() -> None:
 
 
 OF_FRONTIER = ("certificate", "known", "exclusion", "power")
+OF_NETWORKS = ("rows", "curvature", "variation", "gaps", "penalties")
 
 
 def test_files_that_a_table_is_not_made_from_are_refused() -> None:
@@ -575,8 +576,12 @@ def test_files_that_a_table_is_not_made_from_are_refused() -> None:
         "meeting",
         "answers",
         *OF_FRONTIER,
+        *OF_NETWORKS,
     }:
         with refused("frontier.h5", "'frontier'", "has no"):
+            tables.TABLES[name]([frontier])
+    for name in OF_NETWORKS:
+        with refused("no file of kind"):
             tables.TABLES[name]([frontier])
     for name in ("frontier", *OF_FRONTIER):
         with refused("imp.h5", "'spiral-runs'", "has no"):

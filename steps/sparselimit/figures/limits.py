@@ -12,41 +12,47 @@ from numpy.typing import ArrayLike
 from sparselimit.figures.layout import legend_handles, panel_grid, placeholder
 from sparselimit.figures.style import (
     BLACK,
-    BLUE,
+    CORRECTED,
     DOUBLE,
     GREEN,
     GREY,
+    INDIGO,
     LIGHT,
+    ORANGE,
+    PUBLISHED,
     PURPLE,
+    SKY,
     TALLEST,
-    VERMILLION,
     Series,
-    distinct,
     graded,
     new_figure,
     styled,
 )
 
-_NO_NETWORKS = "no trained network is part of this study"
-_REMOVED = "pruning ratio (fraction of prunable weights removed)"
-_OPERATORS = {
+NO_NETWORKS = "no trained network is part of this study"
+REMOVED = "pruning ratio (fraction of prunable weights removed)"
+OPERATORS = {
     "hessian": Series("Hessian", PURPLE, "", "-"),
     "ggn": Series("Gauss–Newton", GREEN, "", "--"),
 }
-_PUBLISHED, _CORRECTED = VERMILLION, BLUE
-_FORMULAS = {
-    "published": ("published", _PUBLISHED),
-    "A": ("corrected A", _CORRECTED),
-    "B": ("corrected B", _CORRECTED),
+# By formula, direction, operator and rule for its negative eigenvalues.
+_VARIANTS = {
+    ("published", "none", "hessian", "abs"): Series("published, Hessian, |λ|", PUBLISHED, "o", "-"),
+    ("published", "none", "hessian", "clip"): Series(
+        "published, Hessian, max(λ, 0)", PUBLISHED, "^", "--"
+    ),
+    ("published", "none", "ggn", "psd"): Series("published, Gauss–Newton", PUBLISHED, "s", ":"),
+    ("trace", "none", "ggn", "psd"): Series("trace bound, Gauss–Newton", ORANGE, "v", "-."),
+    ("A", "offset", "ggn", "psd"): Series("corrected A, Gauss–Newton", SKY, "P", "--"),
+    ("A", "isotropic", "ggn", "psd"): Series("corrected A, isotropic", SKY, "p", ":"),
+    ("B", "offset", "ggn", "psd"): Series("corrected B, Gauss–Newton", CORRECTED, "s", "-"),
+    ("B", "isotropic", "ggn", "psd"): Series("corrected B, isotropic", INDIGO, "X", "-."),
 }
-# Operator and rule for its negative eigenvalues.
-_READINGS = {
-    ("hessian", "abs"): ("Hessian, |λ|", "o", "-"),
-    ("hessian", "clip"): ("Hessian, max(λ, 0)", "^", "--"),
-    ("ggn", "psd"): ("Gauss–Newton", "s", ":"),
+MEASURED = {
+    "one_shot_ratio": Series("measured, one-shot", BLACK, "D"),
+    "reoptimised_ratio": Series("measured, kept weights re-optimised", BLACK, "*", "--"),
 }
-_MEASURED = Series("measured, one-shot", BLACK, "D")
-_MODELS = {"A": "A: through the pruned point", "B": "B: orthogonal to the offset"}
+_ONE_SHOT = MEASURED["one_shot_ratio"]
 _MEETING = {
     ("hessian", "abs", "published"): "published, Hessian |λ|",
     ("ggn", "psd", "published"): "published, Gauss–Newton",
@@ -56,7 +62,7 @@ _MEETING = {
     ("ggn", "psd", "reoptimised"): "exact quadratic, Gauss–Newton",
 }
 _KNOWN = Series("known to suffice (search)", BLACK, "o")
-_PRUNED = Series("best pruning method", VERMILLION, "X", "--")
+_PRUNED = Series("best pruning method", PUBLISHED, "X", "--")
 _NONE = 0.4  # where 0 stands on a logarithmic axis
 _UNRESOLVED = 1.1  # where such predictions are drawn
 _LOWEST_DENSITY = 1e-7  # of the highest; what is below is the smoothing alone
@@ -66,7 +72,7 @@ _LOWEST_DENSITY = 1e-7  # of the highest; what is below is the smoothing alone
 def spectra(*, spectra: pd.DataFrame) -> Figure:
     """Eigenvalue density of the Hessian and the Gauss-Newton matrix, a panel per network."""
     if spectra.empty:
-        return placeholder(_NO_NETWORKS)
+        return placeholder(NO_NETWORKS)
     names = spectra.network.unique()
     figure, panels = panel_grid(len(names))
     top = spectra.density.max()
@@ -74,7 +80,7 @@ def spectra(*, spectra: pd.DataFrame) -> Figure:
     for panel, name in zip(panels, names, strict=True):
         axes = figure.add_subplot(panel.parts[0], sharey=first)
         first = first or axes
-        for operator, style in _OPERATORS.items():
+        for operator, style in OPERATORS.items():
             rows = spectra[(spectra.network == name) & (spectra.operator == operator)]
             axes.plot(rows.eigenvalue, rows.density, label=style.label, **style.line)
         axes.axvline(0, color=LIGHT, linewidth=0.5, zorder=0)
@@ -97,7 +103,7 @@ def limits(*, sweeps: pd.DataFrame, bounds: pd.DataFrame) -> Figure:
     ratio up to which the loss stays within the tolerance.
     """
     if sweeps.empty:
-        return placeholder(_NO_NETWORKS)
+        return placeholder(NO_NETWORKS)
     names = sweeps.network.unique()
     figure, panels = panel_grid(len(names), abreast=3, height=6, parts=(3, 2))
     marks: dict[str, Line2D] = {}
@@ -112,15 +118,16 @@ def limits(*, sweeps: pd.DataFrame, bounds: pd.DataFrame) -> Figure:
             marks |= _mark_limits(axes, limit)
         accuracy.set(xlim=(0, 1), ylim=(-3, 103))
         rise.tick_params(labelbottom=False)
-        unresolved = int(limit.pruning_ratio.isna().sum())
-        note = f"\n{unresolved} of {len(limit)} predictions unresolved" if unresolved else ""
+        shown = principal(limit)
+        unresolved = int(shown.pruning_ratio.isna().sum())
+        note = f"\n{unresolved} of {len(shown)} predictions unresolved" if unresolved else ""
         rise.set_title(f"network: {name}{note}")
         density = rise.secondary_xaxis("top", functions=(_complement, _complement))
         density.set_xlabel("density (fraction kept)")
         if panel.leftmost:
             rise.set_ylabel("rise of fit\nloss (nats)")
             accuracy.set_ylabel("validation\naccuracy (%)")
-    figure.supxlabel(_REMOVED)
+    figure.supxlabel(REMOVED)
     figure.align_ylabels()
     figure.legend(handles=list(marks.values()), loc="outside upper center", ncols=3)
     return figure
@@ -147,8 +154,8 @@ def _mark_limits(axes: Axes, limit: pd.DataFrame) -> dict[str, Line2D]:
     """Vertical lines at the measured and the predicted ratios; returns one by each label."""
     marks = {}
     for ratio in limit.one_shot_ratio[:1]:
-        marks[_MEASURED.label] = axes.axvline(ratio, color=BLACK, lw=1.8, label=_MEASURED.label)
-    for style, rows in _variants(limit):
+        marks[_ONE_SHOT.label] = axes.axvline(ratio, color=BLACK, lw=1.8, label=_ONE_SHOT.label)
+    for style, rows in variants(principal(limit)):
         for ratio in rows.pruning_ratio:
             marks[style.label] = axes.axvline(
                 ratio, color=style.color, linestyle=style.linestyle, label=style.label
@@ -156,24 +163,30 @@ def _mark_limits(axes: Axes, limit: pd.DataFrame) -> dict[str, Line2D]:
     return marks
 
 
-def _variants(bounds: pd.DataFrame) -> Iterator[tuple[Series, pd.DataFrame]]:
-    """Style and rows of each formula and operator, in a fixed order."""
-    for formula, (name, color) in _FORMULAS.items():
-        for (operator, negative), (reading, marker, line) in _READINGS.items():
-            same_operator = (bounds.operator == operator) & (bounds.negative == negative)
-            rows = bounds[same_operator & (bounds.formula == formula)]
-            if not rows.empty:
-                yield Series(f"{name}, {reading}", color, marker, line), rows
+def variants(bounds: pd.DataFrame) -> Iterator[tuple[Series, pd.DataFrame]]:
+    """Style and rows of each formula as it is applied to a spectrum, in a fixed order."""
+    columns = ["formula", "direction", "operator", "negative"]
+    rows = dict(iter(bounds.groupby(columns, sort=False)))
+    return ((style, rows[variant]) for variant, style in _VARIANTS.items() if variant in rows)
+
+
+def principal(bounds: pd.DataFrame) -> pd.DataFrame:
+    """Without the variants that are there to be compared with others: A, and what B and the trace
+    say of less knowledge. Where no direction was measured, the isotropic B stands for B."""
+    isotropic = bounds[(bounds.formula == "B") & (bounds.direction == "isotropic")]
+    if (bounds.direction == "offset").any():
+        bounds = bounds.drop(isotropic.index)
+    return bounds[~bounds.formula.isin(["A", "trace"])]
 
 
 @styled
 def predictions(*, bounds: pd.DataFrame) -> Figure:
-    """All predicted limits beside the measured one, a panel per network, a row per tolerance.
+    """All predicted limits beside the measured ones, a panel per network, a row per tolerance.
 
     Predictions that could not be resolved are hollow, in a column of their own at the right.
     """
     if bounds.empty:
-        return placeholder(_NO_NETWORKS)
+        return placeholder(NO_NETWORKS)
     names = bounds.network.unique()
     bounds = bounds.sort_values("epsilon")
     settings = [
@@ -182,18 +195,18 @@ def predictions(*, bounds: pd.DataFrame) -> Figure:
     n_rows = [len(rows) for rows in settings]
     figure = new_figure(DOUBLE, min(3 + 0.8 * len(names) + 0.8 * sum(n_rows), TALLEST))
     panels = figure.subplots(len(names), sharex=True, height_ratios=n_rows, squeeze=False)[:, 0]
-    styles = [_MEASURED, *(style for style, _ in _variants(bounds))]
+    styles = [*MEASURED.values(), *(style for style, _ in variants(bounds))]
     for axes, name, rows in zip(panels, names, settings, strict=True):
         place = {key: i for i, key in enumerate(zip(rows.rule, rows.epsilon, strict=True))}
         _draw_dots(axes, styles, bounds[bounds.network == name], place)
         axes.set_title(f"network: {name}, {rows.prunable.iloc[0]:,} prunable weights", loc="left")
-    axes.set_xlabel(_REMOVED)
+    axes.set_xlabel(REMOVED)
     figure.supylabel("tolerance ε (nats)")
-    ratios = bounds[["pruning_ratio", "one_shot_ratio"]]
+    ratios = bounds[["pruning_ratio", *MEASURED]]
     ticks = np.arange(np.floor(10 * ratios.min().min()), 11) / 10
     axes.set_xlim(ticks[0] - 0.02, 1.02)
     axes.set_xticks(ticks)
-    if ratios.isna().any(axis=None):
+    if bounds.pruning_ratio.isna().any():
         axes.set_xlim(ticks[0] - 0.02, _UNRESOLVED + 0.05)
         axes.set_xticks([*ticks, _UNRESOLVED], [*(f"{tick:.1f}" for tick in ticks), "unresolved"])
     handles = [
@@ -208,13 +221,15 @@ def _draw_dots(
 ) -> None:
     """One network's dots; `place` says in which row a rule and tolerance stand."""
     measured = bounds.drop_duplicates(["rule", "epsilon"])
-    drawn = [(_MEASURED, measured, measured.one_shot_ratio)]
-    drawn += [(style, rows, rows.pruning_ratio) for style, rows in _variants(bounds)]
+    drawn = [(s, measured, measured[column]) for column, s in MEASURED.items()]
+    drawn += [(style, rows, rows.pruning_ratio) for style, rows in variants(bounds)]
     for style, rows, ratio in drawn:
         shift = 0.6 * (styles.index(style) / (len(styles) - 1) - 0.5)
         height = np.array([place[key] for key in zip(rows.rule, rows.epsilon, strict=True)]) + shift
         found = ratio.notna().to_numpy()
         axes.plot(ratio[found], height[found], style.marker, color=style.color)
+        if style in MEASURED.values():
+            continue
         aside = np.full(sum(~found), _UNRESOLVED)
         axes.plot(aside, height[~found], style.marker, color=style.color, mfc="none")
     labels = [
@@ -289,47 +304,3 @@ def _draw_predictions(
     )
     at, bars = rows.accuracy.map(place) + shift, np.stack([middle - low, high - middle])
     axes.errorbar(at, middle, bars, elinewidth=0.8, **style.line)
-
-
-@styled
-def geometry(*, geometry: pd.DataFrame) -> Figure:
-    """Shares removed by formula against Monte Carlo, for random subspaces of both models.
-
-    A: through the pruned point; B: orthogonal to the offset from the trained to the pruned point.
-    Bars reach over the middle 80 % of the trials.
-    """
-    if geometry.empty:
-        return placeholder("the formulas were not checked")
-    figure = new_figure(DOUBLE, 8, equal_aspect=True)
-    markers = distinct(geometry.spectrum.unique())
-    formulas = {"published": (_PUBLISHED, "none"), "corrected": (_CORRECTED, _CORRECTED)}
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, (model, title) in zip(panels, _MODELS.items(), strict=True):
-        axes.axline((0, 0), slope=1, color=GREY, linewidth=0.6)
-        for name, marker in markers.items():
-            rows = geometry[(geometry.model == model) & (geometry.spectrum == name)]
-            bars = rows.measured - rows.measured_low, rows.measured_high - rows.measured
-            for formula, (color, fill) in formulas.items():
-                axes.errorbar(
-                    rows[formula],
-                    rows.measured,
-                    np.maximum(bars, 0),
-                    color=color,
-                    mfc=fill,
-                    marker=marker.marker,
-                    linestyle="",
-                    elinewidth=0.8,
-                )
-        axes.set(title=title, aspect="equal", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axes.set_xlabel("share removed, by formula")
-    panels[0].set_ylabel("share removed, Monte Carlo\n(median, 10–90 % of trials)")
-    handles = [
-        Line2D([], [], color=color, mfc=fill, marker="o", linestyle="", label=formula)
-        for formula, (color, fill) in formulas.items()
-    ]
-    handles += [
-        Line2D([], [], color=GREY, marker=marker.marker, linestyle="", label=f"spectrum {name}")
-        for name, marker in markers.items()
-    ]
-    figure.legend(handles=handles, loc="outside right upper")
-    return figure

@@ -38,7 +38,13 @@ MODULES = {
     "limits": "sparselimit.figures.limits",
     "predictions": "sparselimit.figures.limits",
     "meeting": "sparselimit.figures.limits",
-    "geometry": "sparselimit.figures.limits",
+    "gaps": "sparselimit.figures.sensitivity",
+    "sensitivity": "sparselimit.figures.sensitivity",
+    "penalties": "sparselimit.figures.sensitivity",
+    "weights": "sparselimit.figures.trained",
+    "variation": "sparselimit.figures.trained",
+    "cone": "sparselimit.figures.geometry",
+    "geometry": "sparselimit.figures.geometry",
 }
 
 # Accuracies and shares are fractions; a row of `methods` whose method is `dense` is not pruned.
@@ -77,9 +83,27 @@ COLUMNS = {
     ],
     "sweeps": ["network", "pruning_ratio", "fit_loss", "validation_accuracy"],
     "bounds": [
-        *("network", "operator", "negative", "formula", "rule", "epsilon"),
-        *("prunable", "pruning_ratio", "one_shot_ratio"),
+        *("network", "operator", "negative", "formula", "direction", "rule", "epsilon"),
+        *("prunable", "pruning_ratio", "one_shot_ratio", "reoptimised_ratio"),
     ],
+    "sensitivity": [
+        *("network", "operator", "negative", "formula", "direction", "varied", "rule", "epsilon"),
+        *("scale", "pruning_ratio", "one_shot_ratio", "reoptimised_ratio"),
+    ],
+    "gaps": [
+        *("network", "operator", "negative", "formula", "direction", "rule", "epsilon"),
+        *("bracket", "above_reoptimised", "above_one_shot", "above_one_shot_by_accuracy"),
+    ],
+    "penalties": [
+        *("network", "architecture", "l1", "weight_decay", "validation_accuracy", "rule"),
+        *("published", "corrected", "reoptimised", "one_shot"),
+    ],
+    "rows": [
+        *("network", "operator", "magnitude_low", "magnitude_high", "weights", "share"),
+        *("row_norm_p10", "row_norm_median", "row_norm_p90"),
+    ],
+    "variation": ["of", "differ", "distance", "chance"],
+    "cone": ["distance", "published", "corrected", "measured", "measured_error"],
     "spectra": ["network", "operator", "eigenvalue", "density"],
     "meeting": [
         *("accuracy", "network", "width", "weights_dense", "networks"),
@@ -91,6 +115,7 @@ COLUMNS = {
         *("spectrum", "model", "published", "corrected"),
         *("measured", "measured_low", "measured_high"),
     ],
+    "verdict": ["model", "formula", "rms_error", "largest_error", "allowed"],
 }
 
 

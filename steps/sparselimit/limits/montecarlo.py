@@ -2,7 +2,8 @@
 
 The quadratic model with Hessian diag(lam) and a random offset c, |c| = 1, is minimised exactly
 over random subspaces of every dimension k: through the pruned point (model A), or orthogonal to
-the offset (model B). The smallest k that meets the tolerance is compared with each formula.
+the offset (model B). The smallest k that meets the tolerance is compared with each formula. `views`
+looks at one sublevel set from several distances.
 """
 
 from collections.abc import Sequence
@@ -11,15 +12,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from sparselimit.curvature.quadrature import Floats, Spectrum
 from sparselimit.ensemble.checkpoint import in_turn
+from sparselimit.limits.cone import statistical_dimensions
 from sparselimit.limits.subspace import nested_residuals
 from sparselimit.limits.width import increasing_root, removable_share, width
 
 Model = Literal["A", "B"]
 
 PUBLISHED_SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.97)
+
+_VIEWS, _NEAREST, _FARTHEST = 20, 0.8, 0.05  # of `views`, by the share of the published formula
+_OFFSETS = 8  # one in so many trials gives a cone ...
+_POINTS = 20  # ... that so many points are projected onto
 
 
 def reference_spectra(dimension: int) -> dict[str, Floats]:
@@ -139,3 +146,41 @@ def compare(
                 for epsilon, transition in zip(epsilons, measured, strict=True)
             ]
     return rows
+
+
+def views(dimension: int, trials: int, seed: int) -> tuple[pd.DataFrame, Floats]:
+    """One sublevel set, of semi-axes 1, sqrt(2), ..., sqrt(D), seen from growing distances.
+
+    The pruned point lies in a random direction from the trained weights. Returns a table with a row
+    per distance, the statistical dimension of the cone as a share of D: by both formulas and
+    measured, with its standard error; and the share of random subspaces of dimension 0..D that
+    meet the set: [distances, D + 1].
+    """
+    eigenvalues = reference_spectra(dimension)["power1"]
+    spectrum, epsilon = Spectrum.of_eigenvalues(eigenvalues), 0.5
+    nearest, farthest = (_tau_at(spectrum, share) ** -0.5 for share in (_NEAREST, _FARTHEST))
+    distances = np.geomspace(nearest, farthest, _VIEWS)
+
+    met = np.zeros((_VIEWS, dimension + 1))
+    for trial in range(trials):
+        residuals = _residuals(eigenvalues, "A", np.random.default_rng([seed, trial]))
+        met += residuals * distances[:, None] ** 2 <= 2 * epsilon
+
+    dimensions = np.empty((_VIEWS, max(2, trials // _OFFSETS)))
+    for i in range(dimensions.shape[1]):
+        rng = np.random.default_rng([seed, trials + i])
+        offset, points = rng.standard_normal(dimension), rng.standard_normal((_POINTS, dimension))
+        offset /= np.linalg.norm(offset)
+        for j, distance in enumerate(distances):
+            seen = statistical_dimensions(eigenvalues, distance * offset, epsilon, points)
+            dimensions[j, i] = seen.mean() / dimension
+    table = pd.DataFrame(
+        {
+            "distance": distances,
+            "published": [removable_share(spectrum, r, epsilon) for r in distances],
+            "corrected": [removable_share(spectrum, r, epsilon, "A") for r in distances],
+            "measured": dimensions.mean(axis=1),
+            "measured_error": dimensions.std(axis=1, ddof=1) / np.sqrt(dimensions.shape[1]),
+        }
+    )
+    return table, met / trials

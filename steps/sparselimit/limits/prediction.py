@@ -1,11 +1,13 @@
-"""All predictions of one network's pruning limit in one table, beside the measured thresholds."""
+"""All predictions of one network's pruning limit in tables, beside the measured thresholds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from sparselimit.curvature.quadrature import Bracket, NegativeRule, Tridiagonal
+from sparselimit.curvature.quadrature import Bracket, NegativeRule, Spectrum, Tridiagonal
 from sparselimit.limits.bounds import (
     Direction,
     Limit,
@@ -18,12 +20,77 @@ from sparselimit.limits.bounds import (
 from sparselimit.limits.width import FormulaName
 from sparselimit.store import Stored
 
+# How a variant takes the direction from the trained to the pruned point: as it is, as an isotropic
+# one, or not at all.
+Aware: TypeAlias = Literal["offset", "isotropic", "none"]
+
 # The published formula as its authors use it and on two readings of the negative eigenvalues; the
-# corrected formula, aware of the direction to the pruned point, on the positive matrix.
-VARIANTS: dict[str, list[tuple[NegativeRule, FormulaName]]] = {
-    "hessian": [("abs", "published"), ("clip", "published")],
-    "ggn": [("psd", "published"), ("psd", "B")],
+# corrected formulas on the positive matrix; and what the trace alone would say of it.
+VARIANTS: dict[str, list[tuple[NegativeRule, FormulaName | Literal["trace"], Aware]]] = {
+    "hessian": [("abs", "published", "none"), ("clip", "published", "none")],
+    "ggn": [
+        ("psd", "trace", "none"),
+        ("psd", "published", "none"),
+        ("psd", "A", "offset"),
+        ("psd", "B", "offset"),
+        ("psd", "B", "isotropic"),
+    ],
 }
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A stored spectrum as one variant takes it.
+
+    formula: `trace` is the published formula with all eigenvalues at their mean. By Jensen's
+        inequality it is a lower bound of the share that the published formula finds removable, from
+        one number that many have reported of a network.
+    spread: standard deviation of the loss between batches, the published tolerance.
+    """
+
+    operator: str
+    negative: NegativeRule
+    formula: FormulaName | Literal["trace"]
+    direction: Aware
+    spectrum: Bracket
+    along: Direction | None
+    spread: float
+
+    @property
+    def names(self) -> dict[str, object]:
+        """The columns that tell it from others."""
+        columns = ("operator", "negative", "formula", "direction")
+        return {name: getattr(self, name) for name in columns}
+
+    def limit(self, network: Stored, epsilon: float, scale: float = 1.0) -> Limit | Unresolved:
+        """The limit of a network, its weights multiplied by `scale` at the same curvature."""
+        parameters, prunable = network.array("parameters"), network.array("prunable")
+        formula = "published" if self.formula == "trace" else self.formula
+        weights = scale * parameters[prunable].astype(np.float64)
+        return pruning_limit(self.spectrum, weights, len(parameters), epsilon, formula, self.along)
+
+
+def readings(spectra: Sequence[Stored]) -> list[Reading]:
+    """Every variant of every spectrum; those aware of the direction only where it was measured."""
+    found = []
+    for file in spectra:
+        operator, runs = str(file.config["operator"]), lanczos_runs(file)
+        spread = tolerance("batch_std", file.array("batch_losses"))
+        rules, _, directions = zip(*VARIANTS[operator], strict=True)
+        brackets = {rule: _bracket(runs, rule) for rule in set(rules)}
+        offset = _direction(file) if "offset" in directions else None
+        variants = dict.fromkeys(
+            (negative, formula, "isotropic" if aware == "offset" and not offset else aware)
+            for negative, formula, aware in VARIANTS[operator]
+        )
+        for negative, formula, aware in variants:
+            bracket = brackets[negative]
+            if formula == "trace":
+                mean = float(file.array("trace")) / len(file.array("diagonal"))
+                bracket = Bracket.exact(Spectrum.of_eigenvalues([mean]), negative)
+            along = offset if aware == "offset" else None
+            found.append(Reading(operator, negative, formula, aware, bracket, along, spread))
+    return found
 
 
 def lanczos_runs(spectrum: Stored, prefix: str = "") -> list[Tridiagonal]:
@@ -43,65 +110,112 @@ def _bracket(runs: Sequence[Tridiagonal], negative: NegativeRule) -> Bracket:
     return Bracket.psd(runs) if negative == "psd" else Bracket.signed(runs, negative)
 
 
+class Measured:
+    """What one-shot pruning reaches, as shares of the prunable weights, from a `sweep` file."""
+
+    def __init__(self, sweep: Stored, prunable: int) -> None:
+        self._table, self._prunable = sweep.table("sweep"), prunable
+
+    def _last_within(self, damage: pd.Series, tolerance: float) -> float:
+        if damage.isna().any():
+            return float("nan")
+        removed = self._table.removed.to_numpy()
+        return last_within(removed, damage.to_numpy(), tolerance) / self._prunable
+
+    def within(self, epsilon: float) -> dict[str, float]:
+        """The largest ratio up to which the loss rises by no more.
+
+        With the kept weights as they were trained; and by the quadratic model, once they are
+        re-optimised (missing where the network is too large for that).
+        """
+        loss = self._table.fit_loss
+        return {
+            "one_shot_ratio": self._last_within(loss - loss.iloc[0], epsilon),
+            "reoptimised_ratio": self._last_within(self._table.reoptimised_rise, epsilon),
+        }
+
+    def by_accuracy(self, tolerance: float) -> float:
+        """The largest ratio up to which validation accuracy falls by no more."""
+        accuracy = self._table.validation_accuracy
+        return self._last_within(accuracy.iloc[0] - accuracy, tolerance)
+
+
 def predictions(
     network: Stored,
-    spectra: Sequence[Stored],
+    spectra: Sequence[Reading],
     sweep: Stored,
     tolerances: Sequence[float],
     accuracy_tolerance: float = 0.01,
 ) -> pd.DataFrame:
-    """One row per operator, formula and tolerance; the content of a `bounds` file.
+    """One row per reading of a spectrum and tolerance; the first table of a `bounds` file.
 
     The tolerance on the loss is the published rule (`batch_std`, the spread of the loss between
-    batches) and each of the fixed `tolerances`. Beside the threshold that one-shot pruning reaches
+    batches) and each of the fixed `tolerances`. Beside the thresholds that one-shot pruning reaches
     within it stands another, by validation accuracy, which may fall by `accuracy_tolerance`.
     """
-    parameters, prunable = network.array("parameters"), network.array("prunable")
-    measured = sweep.table("sweep")
-    damage = (measured.fit_loss - measured.fit_loss.iloc[0]).to_numpy()
-    accuracy = measured.validation_accuracy
-    by_accuracy = last_within(
-        measured.removed.to_numpy(), (accuracy.iloc[0] - accuracy).to_numpy(), accuracy_tolerance
-    )
-    rows = []
-    for spectrum in spectra:
-        operator, runs = str(spectrum.config["operator"]), lanczos_runs(spectrum)
-        variants = [
-            (
-                negative,
-                formula,
-                _bracket(runs, negative),
-                _direction(spectrum) if formula == "B" else None,
-            )
-            for negative, formula in VARIANTS[operator]
-        ]
-        spread = tolerance("batch_std", spectrum.array("batch_losses"))
-        for rule, epsilon in [("batch_std", spread), *(("fixed", value) for value in tolerances)]:
-            threshold = last_within(measured.removed.to_numpy(), damage, epsilon)
-            for negative, formula, bracket, direction in variants:
-                found = pruning_limit(
-                    bracket,
-                    parameters[prunable],
-                    len(parameters),
-                    epsilon,
-                    formula,
-                    direction,
-                )
-                rows.append(
-                    {
-                        "operator": operator,
-                        "negative": negative,
-                        "formula": formula,
-                        "rule": rule,
-                        "epsilon": epsilon,
-                        "prunable": int(prunable.sum()),
-                        **_columns(found),
-                        "one_shot_removed": threshold,
-                        "one_shot_ratio": threshold / int(prunable.sum()),
-                        "one_shot_ratio_by_accuracy": by_accuracy / int(prunable.sum()),
-                    }
-                )
+    prunable = int(network.array("prunable").sum())
+    measured = Measured(sweep, prunable)
+    rows = [
+        {
+            **reading.names,
+            "rule": rule,
+            "epsilon": epsilon,
+            "prunable": prunable,
+            "resolution": reading.spectrum.resolution,
+            **_columns(reading.limit(network, epsilon)),
+            **measured.within(epsilon),
+            "one_shot_ratio_by_accuracy": measured.by_accuracy(accuracy_tolerance),
+        }
+        for reading in spectra
+        for rule, epsilon in _rules(reading, tolerances)
+    ]
     return pd.DataFrame(rows)
+
+
+def sensitivities(
+    network: Stored,
+    spectra: Sequence[Reading],
+    sweep: Stored,
+    tolerances: Sequence[float],
+    epsilons: Sequence[float],
+    scales: Sequence[float],
+) -> pd.DataFrame:
+    """How predictions move with what they rest on; the second table of a `bounds` file.
+
+    `varied` epsilon: the limit at each of the tolerances `epsilons`. `varied` scale: the limit at
+    each rule of `predictions` if all weights were larger by a factor and the curvature the same.
+    (Were the function the same instead, the curvature would fall with the square of the factor and
+    the limit would not move.) What one-shot pruning reaches stands beside the former.
+    """
+    measured = Measured(sweep, int(network.array("prunable").sum()))
+    unknown = dict.fromkeys(measured.within(1.0), np.nan)
+    rows = []
+    for reading in spectra:
+        points = [("epsilon", "fixed", epsilon, 1.0) for epsilon in epsilons]
+        points += [
+            ("scale", rule, epsilon, float(scale))
+            for rule, epsilon in _rules(reading, tolerances)
+            for scale in scales
+        ]
+        for varied, rule, epsilon, scale in points:
+            found = _columns(reading.limit(network, epsilon, scale))
+            rows.append(
+                {
+                    **reading.names,
+                    "varied": varied,
+                    "rule": rule,
+                    "epsilon": epsilon,
+                    "scale": scale,
+                    **{name: found[name] for name in ("pruning_ratio", "sensitivity", "reason")},
+                    **(measured.within(epsilon) if varied == "epsilon" else unknown),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _rules(reading: Reading, tolerances: Sequence[float]) -> Iterator[tuple[str, float]]:
+    yield "batch_std", reading.spread
+    yield from (("fixed", value) for value in tolerances)
 
 
 def _columns(found: Limit | Unresolved) -> dict[str, object]:

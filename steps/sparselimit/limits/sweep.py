@@ -3,14 +3,21 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from sparselimit.curvature.products import Objective
+from sparselimit.curvature.quadrature import Floats
 from sparselimit.ensemble.checkpoint import in_turn
 from sparselimit.limits.bounds import radii
+from sparselimit.limits.subspace import reoptimised_losses
 from sparselimit.networks.classifier import Sample, evaluate
 from sparselimit.networks.network import prunable
+
+_JACOBIANS_OF = 64  # samples at a time; it bounds memory
 
 
 def one_shot_sweep(
@@ -48,3 +55,19 @@ def one_shot_sweep(
     data = [part for name, points in samples.items() for part in (name, *points)]
     identity = [str(module), *module.state_dict().values(), *data]
     return pd.DataFrame(in_turn(row, ratios, checkpoint, identity))
+
+
+def reoptimised_rises(module: nn.Module, points: Sample) -> Floats:
+    """How far the loss rises once the kept weights re-optimise, in the Gauss-Newton model.
+
+    Exact minima of the quadratic model over all parameters that are not removed, for 0, 1, ... all
+    prunable weights removed in order of magnitude as in `one_shot_sweep`: [weights + 1]. The dense
+    matrix of all D parameters is built: D^2 numbers, and time in proportion to D^3.
+    """
+    objective = Objective(
+        copy.deepcopy(module).double(), cross_entropy, *points, batch_size=_JACOBIANS_OF
+    )
+    parameters = objective.parameters.cpu().numpy()
+    weights = np.flatnonzero(prunable(module).numpy())
+    smallest_first = weights[np.argsort(np.abs(parameters[weights]), kind="stable")]
+    return reoptimised_losses(objective.exact_ggn().cpu().numpy(), parameters, smallest_first)
