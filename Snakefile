@@ -27,6 +27,7 @@ include: "rules/report.smk"
 include: "rules/overview.smk"
 include: "rules/explorer.smk"
 include: "rules/provenance.smk"
+include: "rules/cost.smk"
 
 
 localrules:
@@ -36,6 +37,7 @@ localrules:
     blocks,
     limits,
     baselines,
+    cost,
 
 
 rule all:

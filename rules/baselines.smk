@@ -35,7 +35,14 @@ rule prune_network:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(8000),
-        runtime=growing(720, DAY),
+        runtime=enough(
+            lambda w: cost.prune_network(
+                study,
+                w.network,
+                BASELINE_METHODS[w.method],
+                BASELINE_PARTS[w.method][int(w.part)],
+            )
+        ),
     params:
         network=network_flags,
         method=lambda w: flags(BASELINE_METHODS[w.method], "method", "name"),

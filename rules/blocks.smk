@@ -28,7 +28,7 @@ rule search_blocks:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=enough(lambda w: cost.search_blocks(study, w.study)),
     params:
         blocks=lambda w: flags(
             study.blocks[w.study],

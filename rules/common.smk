@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "steps"))
 
-from sparselimit import images, own
+from sparselimit import cost, images, own
 from sparselimit import study as studies
 from sparselimit.errors import InputError
 from sparselimit.search.counting import totals
@@ -53,10 +53,24 @@ wildcard_constraints:
 
 DAY = 24 * 60  # in minutes: no partition is sure to grant more
 
+# What a unit of work takes, by which time limits are set and `snakemake cost` reckons.
+RATES = study.rates or str(cost.MEASURED.relative_to(workflow.basedir))
+try:
+    KNOWN_RATES = cost.Rates.read(RATES)
+except InputError as error:
+    raise WorkflowError(str(error))
+
 
 def growing(least, most=inf):
     """A resource that doubles with every further attempt at a job, up to a limit."""
     return lambda wildcards, attempt: min(least * 2 ** (attempt - 1), most)
+
+
+def enough(work):
+    """Minutes for a job of such work, growing likewise."""
+    return lambda wildcards, attempt: growing(
+        cost.minutes(KNOWN_RATES, work(wildcards), study.device), DAY
+    )(wildcards, attempt)
 
 
 def flags(model, *names):

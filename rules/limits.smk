@@ -24,7 +24,7 @@ rule sweep_network:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=enough(lambda w: cost.sweep_network(study, w.network)),
     params:
         network=network_flags,
         sweep=flags(study.sweep, "ratios", "exact"),
@@ -55,7 +55,7 @@ rule spectrum:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(8000),
-        runtime=growing(120),
+        runtime=enough(lambda w: cost.spectrum(study, w.network, w.operator)),
     params:
         network=network_flags,
         lanczos=flags(study.spectrum, "split", "probes", "seed"),
@@ -119,7 +119,7 @@ rule spiral_limits:
         "../envs/conda.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=enough(lambda w: cost.spiral_limits(study)),
     params:
         limits=flags(
             study.spiral_limits,
@@ -151,7 +151,7 @@ rule geometry:
         "../envs/conda.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=growing(60),
+        runtime=enough(lambda w: cost.geometry(study)),
     params:
         check=flags(study.geometry, "dimension", "trials", "seed"),
     message:

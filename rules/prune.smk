@@ -31,7 +31,7 @@ rule prune_spiral:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=enough(lambda w: cost.prune_spiral(study, w.study, CHOICES[w.method])),
     params:
         method=lambda w: flags(CHOICES[w.method], "method", "name", "count"),
         options=lambda w: json.dumps(CHOICES[w.method].options, sort_keys=True),

@@ -25,7 +25,11 @@ rule search_networks:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(2000),
-        runtime=growing(60),
+        runtime=enough(
+            lambda w: cost.search_networks(
+                study, int(w.weights), shards_of(int(w.weights))
+            )
+        ),
     params:
         search=flags(
             study.search,
@@ -90,7 +94,7 @@ rule beam_spiral:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=enough(lambda w: cost.beam_spiral(study, w.get("study"))),
     params:
         least=study.beam.weights[0],
         most=study.beam.weights[1],

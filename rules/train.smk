@@ -19,7 +19,7 @@ rule train_spiral:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(2000),
-        runtime=growing(60),
+        runtime=enough(lambda w: cost.train_spiral(study)),
     params:
         networks=flags(study.train, "widths", "counts"),
         runs=flags(
@@ -51,7 +51,7 @@ rule train_network:
         device=study.device,
         gpu=GPUS,
         mem_mb=growing(4000),
-        runtime=growing(120),
+        runtime=enough(lambda w: cost.train_network(study, w.network)),
     params:
         architecture=lambda w: study.networks[w.network].architecture,
         widths=lambda w: flags(study.networks[w.network], "widths"),

@@ -530,6 +530,10 @@ class Study(Model):
     """A study: everything that decides what is computed."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="where steps compute")
+    rates: str | None = Field(
+        description="table of measured rates by which costs and time limits are reckoned "
+        "(steps/rates.py makes one); null: those that come with the project"
+    )
     runs: Runs
     train: Train
     prune: Prune
