@@ -49,8 +49,9 @@ class NeuronView {
     Object.assign(this, { container, title, events });
   }
 
-  show(network, layer, neuron) {
-    Object.assign(this, { network, layer, neuron });
+  // `original` is the network as it was found: what has been cut of it can be restored.
+  show(network, original, layer, neuron) {
+    Object.assign(this, { network, original, layer, neuron });
     this.container.replaceChildren();
     this.rows = new Map();
     this.title.textContent = neuronTitle(network, layer, neuron);
@@ -87,7 +88,8 @@ class NeuronView {
     const free = [];
     weight[to].forEach((value, from) => {
       const key = `${l},${to},${from}`;
-      if (kept[to][from] && !this.rows.has(key)) this.rows.set(key, this.#row({ l, to, from }));
+      const listed = kept[to][from] || this.original.layers[l].kept[to][from];
+      if (listed && !this.rows.has(key)) this.rows.set(key, this.#row({ l, to, from }));
       this.rows.get(key)?.set(value, kept[to][from], source);
       this.rows.get(key)?.element.classList.toggle("chosen", key === edge);
       if (!this.rows.has(key)) free.push(from);

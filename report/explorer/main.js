@@ -55,7 +55,7 @@ class Page {
 
   choose(layer, neuron, edge = null) {
     this.chosen = { layer, neuron, edge };
-    this.neuron.show(this.network, layer, neuron);
+    this.neuron.show(this.network, this.original, layer, neuron);
     this.draw();
   }
 
@@ -103,7 +103,28 @@ class Page {
     this.neuron.draw({ edge: this.chosen.edge, source: this.source, fires: this.#fires() });
     this.#drawPlane();
     this.#say(result);
-    this.map.mark(this.place[0], this.found, result);
+    this.#follow(result);
+    this.map.mark(this.place[0], this.trail);
+  }
+
+  // Where changes have led so far: a place for each number of weights in turn.
+  #follow(result) {
+    if (!this.changed) this.trail = [];
+    if (this.trail.length > 1 && this.trail.at(-1).weights === result.weights) this.trail.pop();
+    this.trail.push(result);
+  }
+
+  // Cut the edge of the weight that is smallest by magnitude.
+  cutSmallest() {
+    const edges = this.network.edges();
+    if (!edges.length) return;
+    const smallest = edges.reduce((one, other) =>
+      Math.abs(other.weight) < Math.abs(one.weight) ? other : one,
+    );
+    this.choose(smallest.l + 1, smallest.to);
+    this.#change(smallest.l, null, ({ kept }) => {
+      kept[smallest.to][smallest.from] = 0;
+    }, smallest);
   }
 
   // The share of points on which the chosen neuron emits something.
@@ -137,6 +158,7 @@ class Page {
     byId("correct").textContent = `${correct.toLocaleString("en")} of ${n.toLocaleString("en")} points`;
     byId("counts").textContent = `${weights} weights, ${effective} on a path to the output`;
     byId("reset").disabled = !this.changed;
+    byId("smallest").disabled = weights === 0;
     byId("said").textContent = `Accuracy ${percent(correct / n, 2)} with ${weights} weights`;
   }
 
@@ -179,6 +201,7 @@ class Page {
       this.open(this.place[0], Number(target.value));
     });
     byId("reset").addEventListener("click", () => this.reset());
+    byId("smallest").addEventListener("click", () => this.cutSmallest());
     byId("save").addEventListener("click", () => {
       const { weights } = this.result;
       saveAs(`network-of-${weights}-weights.npz`, npz(arraysOf(this.network)));

@@ -14,20 +14,18 @@ class MapView {
     new ResizeObserver(() => this.#drawAll()).observe(svg);
   }
 
-  // Mark a network, and where it is after changes, by weights and correct points; bring the
-  // networks of its source to the front.
-  mark(source, found, now) {
-    this.marked = [source, found, now];
+  // Mark a network and where changes have led from it, places by weights and correct points; bring
+  // the networks of its source to the front.
+  mark(source, trail) {
+    this.marked = [source, trail];
     if (!this.width) return;
     for (const [place, group] of this.groups.entries()) group.classList.toggle("front", place === source);
     this.way.before(this.groups[source]);
-    const at = ({ weights, correct }) => this.#at(weights, correct);
-    const [[x0, y0], [x1, y1]] = [at(found), at(now)];
-    this.here.setAttribute("transform", `translate(${x0} ${y0})`);
-    this.you.setAttribute("transform", `translate(${x1} ${y1})`);
-    const moved = found.weights !== now.weights || found.correct !== now.correct;
-    this.you.style.display = moved ? "" : "none";
-    this.way.setAttribute("d", moved ? `M${x0} ${y0}L${x1} ${y1}` : "");
+    const places = trail.map(({ weights, correct }) => this.#at(weights, correct).join(" "));
+    this.here.setAttribute("transform", `translate(${places[0]})`);
+    this.you.setAttribute("transform", `translate(${places.at(-1)})`);
+    this.you.style.display = places.length > 1 ? "" : "none";
+    this.way.setAttribute("d", `M${places.join("L")}`);
   }
 
   #drawLegend() {

@@ -77,10 +77,10 @@ function range(signal) {
   return [low, high];
 }
 
-// What is white and what is darkest: after ReLU zero is white.
+// What is white and what is darkest: after ReLU zero is white, and a constant in between.
 function shownRange(signal) {
   const [low, high] = range(signal);
-  return [Math.min(low, 0), high];
+  return [Math.min(low, 0), low === high ? 2 * high : high];
 }
 
 // Draw a signal over the plane into a canvas, every `stride`th pixel of it: the output by class, a

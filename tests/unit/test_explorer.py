@@ -267,25 +267,13 @@ def test_a_network_of_ones_own_needs_weights_and_a_size_to_be_drawn(tmp_path: Pa
         explorer.own_network(own_file(tmp_path, sizes=(2, 30, 30, 30, 1)))
 
 
-def made(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "steps/explorer.py", *map(str, arguments)]
-    command += ["--output", str(folder / "explorer.html")]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_bad_input_is_told_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    done = made(tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "no network to show" in done.stderr
-    assert not (tmp_path / "explorer.html").exists()
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The explorer of the project's largest runs and a network of one's own."""
     folder = tmp_path_factory.mktemp("explorer")
-    done = made(folder, BEAM, "--network", own_file(folder))
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "steps/explorer.py", str(BEAM), "--network", str(own_file(folder))]
+    command += ["--output", str(folder / "explorer.html")]
+    subprocess.run(command, cwd=ROOT, check=True)
     return folder / "explorer.html"
 
 
@@ -395,11 +383,25 @@ def test_an_edge_is_cut_and_restored_and_all_is_reset(shown: WebDriver, spiral: 
         assert reset.is_enabled()
         if place % 2:
             button.click()
+            assert correct(shown) == before
             assert button.text == "Cut"
         else:
             reset.click()
+            assert correct(shown) == before
             assert not reset.is_enabled()
-        assert correct(shown) == before
+
+
+@pytest.mark.browser
+def test_an_edge_that_is_cut_can_be_restored_later(shown: WebDriver) -> None:
+    pick(shown, "search from above", 16)
+    before = correct(shown)
+    shown.find_element(By.ID, "smallest").click()
+    assert correct(shown) != before
+    title = shown.find_element(By.ID, "neuron-title").text
+    shown.find_elements(By.CSS_SELECTOR, ".node")[0].click()
+    shown.find_element(By.CSS_SELECTOR, f".node[aria-label='{title}']").click()
+    shown.find_element(By.CSS_SELECTOR, ".row.cut button").click()
+    assert correct(shown) == before
 
 
 @pytest.mark.browser
@@ -426,6 +428,24 @@ def test_a_weight_and_a_bias_are_moved(shown: WebDriver, spiral: Points) -> None
     changed = [row.find_elements(By.TAG_NAME, "td")[1].text for row in rows]
     assert len(changed) == 2
     assert "bias" in changed
+
+
+@pytest.mark.browser
+def test_the_smallest_weights_are_cut_one_after_the_other(shown: WebDriver, spiral: Points) -> None:
+    """As magnitude pruning does; the small plot shows the way."""
+    pick(shown, "search from above", 15)
+    found = shown.execute_script("return explorer.page.found")
+    button = shown.find_element(By.ID, "smallest")
+    for left in range(14, -1, -1):
+        found["edges"].remove(min(found["edges"], key=lambda edge: abs(edge[3])))
+        button.click()
+        assert correct(shown) == now_correct(found, spiral)
+        assert shown.find_element(By.ID, "counts").text.startswith(f"{left} weights")
+    assert not button.is_enabled()
+    way = shown.find_element(By.CSS_SELECTOR, "#map .way").get_attribute("d")
+    assert str(way).count("L") == 15
+    shown.find_element(By.ID, "reset").click()
+    assert shown.find_element(By.ID, "counts").text.startswith("15 weights")
 
 
 @pytest.mark.browser
