@@ -14,7 +14,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from functools import cache
 from itertools import pairwise
 from math import ceil, exp, log
 from pathlib import Path
@@ -183,11 +182,12 @@ def _interpolated(known: Sequence[tuple[float, float]], size: float) -> float:
 # --- The spiral ----------------------------------------------------------------------------------
 
 
-@cache
+SPIRAL_POINTS = int(spiral_segment_counts(spiral_arms()).sum())
+
+
 def steps_per_epoch(batch_size: int) -> int:
     """Of SGD on the spiral; what does not fill a batch is left out."""
-    points = int(spiral_segment_counts(spiral_arms()).sum())
-    return max(1, points // batch_size)
+    return max(1, SPIRAL_POINTS // batch_size)
 
 
 def training(weights: int, steps: float, batch_size: int) -> Work:
@@ -428,7 +428,8 @@ def spiral_limits(study: Study) -> Jobs:
     how = study.spiral_limits
     shapes = [MLP.spiral(width) for width in study.train.widths]
     fit = [shape for shape in shapes if shape.n_parameters <= how.most_parameters]
-    work = (*START, Work("spiral limit", 1, how.seeds * len(fit)))
+    points = how.points or SPIRAL_POINTS
+    work = (*START, Work("spiral limit", points, how.seeds * len(fit)))
     return Jobs("spiral_limits", "limit meets truth", 1, 0, 0, work, on_device=False)
 
 

@@ -29,6 +29,7 @@ from sparselimit.seeds import generator
 TRAINED = {3: 1024, 5: 1024, 16: 512, 64: 48, 256: 6}
 SCORED = {16: 64, 256: 4}
 STEPS = 39
+LANCZOS = 2000, 500  # dimension and steps
 # Classifiers whose gradients are timed: architecture, data, widths, images at once.
 CLASSIFIERS = [
     ("fc", "digits", [20, 20], 128),
@@ -141,7 +142,7 @@ def _gradient(network: Network, x: Tensor, y: Tensor) -> None:
 
 def _orthogonalising(device: str) -> Iterator[Row]:
     """Lanczos with a matrix that costs nothing, for each step squared."""
-    dimension, steps = 2000, 500
+    dimension, steps = LANCZOS
     spectrum = torch.logspace(-6, 0, dimension, dtype=torch.float64)
     start = rademacher(dimension, [generator("rates", 0)], torch.float64)
 

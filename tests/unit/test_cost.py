@@ -180,8 +180,8 @@ def test_all_rates_of_the_studies_are_measured_on_a_cpu() -> None:
                 *(cost.spectrum(whole, name, operator) for operator in whole.spectrum.steps),
             ):
                 assert rates.of(jobs, "cpu") is not None, name
-        for jobs in (cost.train_spiral(whole), cost.beam_spiral(whole), cost.geometry(whole)):
-            assert rates.of(jobs, "cpu") is not None
+        for job in (cost.train_spiral, cost.beam_spiral, cost.geometry, cost.spiral_limits):
+            assert rates.of(job(whole), "cpu") is not None
         assert rates.of(cost.search_networks(whole, 9, 1), "cpu") is not None
 
 
@@ -209,6 +209,7 @@ def test_rates_of_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Measured at least sizes; what comes out is a table of rates that costs are reckoned by."""
     monkeypatch.setattr(measuring, "TRAINED", {3: 4})
     monkeypatch.setattr(measuring, "SCORED", {3: 2})
+    monkeypatch.setattr(measuring, "LANCZOS", (50, 10))
     monkeypatch.setattr(measuring, "CLASSIFIERS", [("fc", "digits", [4], 8)])
     table = measuring.measured("cpu", measuring.KINDS)
     table.to_csv(tmp_path / "rates.csv", index=False)
