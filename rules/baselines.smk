@@ -21,14 +21,14 @@ rule prune_network:
         script="steps/prune_network.py",
         library=lambda w: sources(
             "prune_network.py",
-            f"sparselimit.pruning.classifiers.{BASELINE_METHODS[w.method].method}",
+            f"sparselimit.pruning.classifiers.{BASELINE_METHODS[w.baseline].method}",
         ),
     output:
-        "results/baselines/{network}/{method}/part-{part}-of-{parts}.h5",
+        "results/baselines/{network}/{baseline}/part-{part}-of-{parts}.h5",
     log:
-        "logs/prune_network/{network}-{method}-{part}-of-{parts}.log",
+        "logs/prune_network/{network}-{baseline}-{part}-of-{parts}.log",
     benchmark:
-        "benchmarks/prune_network/{network}-{method}-{part}-of-{parts}.jsonl"
+        "benchmarks/prune_network/{network}-{baseline}-{part}-of-{parts}.jsonl"
     conda:
         "../envs/conda.yaml"
     resources:
@@ -45,14 +45,16 @@ rule prune_network:
         ),
     params:
         network=network_flags,
-        method=lambda w: flags(BASELINE_METHODS[w.method], "method", "name"),
-        options=lambda w: json.dumps(BASELINE_METHODS[w.method].options, sort_keys=True),
-        densities=lambda w: " ".join(map(str, BASELINE_PARTS[w.method][int(w.part)])),
+        method=lambda w: flags(BASELINE_METHODS[w.baseline], "method", "name"),
+        options=lambda w: json.dumps(
+            BASELINE_METHODS[w.baseline].options, sort_keys=True
+        ),
+        densities=lambda w: " ".join(map(str, BASELINE_PARTS[w.baseline][int(w.part)])),
         protocol=study.baselines.protocol,
         accuracy=flags(study.bounds, "accuracy_tolerance"),
         recipe=recipe_flags,
     message:
-        "prune {wildcards.network} by {wildcards.method} ({wildcards.part} of {wildcards.parts})"
+        "prune {wildcards.network} by {wildcards.baseline} ({wildcards.part} of {wildcards.parts})"
     shell:
         "python {input.script} {params.network} {params.method} --options {params.options:q} "
         "--densities {params.densities} --pruning-protocol {params.protocol} {params.accuracy} "

@@ -47,6 +47,7 @@ def any_of(names):
 wildcard_constraints:
     method=any_of(study.prune.methods),
     network=any_of(study.networks),
+    baseline=any_of(study.baselines.methods),
     study=any_of(study.prune.studies),
     weights=r"\d+",
 

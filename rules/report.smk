@@ -106,6 +106,16 @@ TABLES = {
         ["results/geometry.h5"],
     ),
     "verdict": (MONTE_CARLO, "Which formula is right", ["results/geometry.h5"]),
+    "baselines": (
+        BASELINES,
+        "What pruning methods make of the networks",
+        [*BASELINE_RUNS, *NETWORK_FILES["sweep"]],
+    ),
+    "hyperparameters": (
+        BASELINES,
+        "How networks were trained and pruned",
+        [*NETWORK_FILES["train/networks"], *BASELINE_RUNS],
+    ),
     "splits": (TASK, "The data and their splits", DATA_FILES),
     "outcomes": (
         FAILURES,
@@ -208,6 +218,11 @@ FIGURES = {
         MONTE_CARLO,
         "Are the formulas right?",
         ["tables/geometry.csv", "tables/verdict.csv"],
+    ),
+    "baselines": (
+        BASELINES,
+        "Pruning methods and the predicted limit",
+        ["tables/baselines.csv", "tables/sweeps.csv", "tables/bounds.csv"],
     ),
 }
 

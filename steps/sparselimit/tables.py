@@ -17,6 +17,7 @@ from sparselimit.figures.studies import is_control
 from sparselimit.limits.bounds import REFUSALS
 from sparselimit.limits.prediction import lanczos_runs
 from sparselimit.limits.tables import curvature, gaps, judged, penalties, rows, variation
+from sparselimit.pruning.classifiers.tables import baselines, hyperparameters
 from sparselimit.statistics import ACCURACIES, best_quantiles, expected_best, wilson
 from sparselimit.store import Stored
 
@@ -325,55 +326,6 @@ def sweeps(files: Sequence[Stored]) -> pd.DataFrame:
     return pd.concat([_named(file, "sweep") for file in files], ignore_index=True)
 
 
-def baselines(files: Sequence[Stored]) -> pd.DataFrame:
-    """From `pruned-networks` and `sweep`: what each method makes of each network.
-
-    A row is one pruned network; `dense` is the network that all are compared with, `one_shot` the
-    same with its smallest weights removed and nothing trained again, at the densities asked for.
-    """
-    pruned = [_pruned_runs(file) for file in _of_kind(files, "pruned-networks")]
-    made = pd.concat(pruned) if pruned else pd.DataFrame({"network": [], "asked": []})
-    swept = [
-        _one_shot(file, sorted(made.asked[made.network == file.path.stem].dropna().unique()))
-        for file in _of_kind(files, "sweep")
-        if (made.network == file.path.stem).any()
-    ]
-    columns = ["network", "method", "round", "asked", "weights", "density", "pruning_ratio"]
-    columns += ["epochs", *(f"{split}_{w}" for split in _SPLITS for w in ("loss", "accuracy"))]
-    if not swept:
-        return pd.DataFrame(columns=columns)
-    table = pd.concat([*swept, made], ignore_index=True)[columns]
-    return table.sort_values(columns[:3], kind="stable", ignore_index=True)
-
-
-_SPLITS = ("fit", "validation", "test")
-
-
-def _pruned_runs(file: Stored) -> pd.DataFrame:
-    """Runs of a file results/baselines/NETWORK/METHOD/PART.h5, with what their method is called."""
-    method = file.config["name"] or file.config["method"]
-    runs = file.table("runs")
-    network = file.path.parent.parent.name
-    return runs.assign(network=network, method=method, pruning_ratio=1 - runs.density)
-
-
-def _one_shot(sweep: Stored, densities: Sequence[float]) -> pd.DataFrame:
-    """The dense network, and it pruned once to the nearest of the ratios of its sweep."""
-    rows = sweep.table("sweep").sort_values("removed", ignore_index=True)
-    nearest = [int((1 - d - rows.pruning_ratio).abs().argmin()) for d in densities]
-    total = (rows.removed / rows.pruning_ratio).iloc[-1]
-    chosen = rows.iloc[[0, *nearest]].drop(columns=["radius", "removed"])
-    return chosen.assign(
-        network=sweep.path.stem,
-        method=["dense"] + ["one_shot"] * len(densities),
-        round=[0, *range(len(densities))],
-        asked=[np.nan, *densities],
-        weights=(total - rows.removed.iloc[[0, *nearest]]).round().astype(int),
-        density=1 - chosen.pruning_ratio,
-        epochs=0.0,
-    )
-
-
 def bounds(files: Sequence[Stored]) -> pd.DataFrame:
     """From `bounds`: predicted limits and measured thresholds of each network."""
     return pd.concat([_named(file, "bounds") for file in files], ignore_index=True)
@@ -499,6 +451,8 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         thresholds,
         networks,
         sweeps,
+        baselines,
+        hyperparameters,
         bounds,
         sensitivity,
         gaps,

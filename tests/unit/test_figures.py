@@ -28,6 +28,7 @@ from sparselimit.datasets import cubist_spiral
 from sparselimit.errors import InputError
 from sparselimit.figures import studies, style
 from sparselimit.figures.layout import accuracy_axis, log_weights_axis
+from sparselimit.figures.limits import principal
 from sparselimit.figures.networks import neuron_heights
 from sparselimit.figures.registry import COLUMNS, MODULES, draw
 from sparselimit.figures.search import best_of_all
@@ -179,8 +180,9 @@ def limit_tables(networks: list[str], tolerances: list[float], unresolved: bool)
     sweeps, bounds, spectra, curves, rows = [], [], [], [], []
     for number, network in enumerate(networks):
         loss = 0.01 + 3 * ratios ** (4 + number)
+        accuracy = 0.97 - 0.8 * ratios**9
         sweeps += [
-            (network, *row) for row in zip(ratios, loss, 0.97 - 0.8 * ratios**9, strict=True)
+            (network, *row) for row in zip(ratios, loss, accuracy, accuracy - 0.01, strict=True)
         ]
         for rule, epsilon in [("batch_std", 0.004), *(("fixed", value) for value in tolerances)]:
             reached = 0.35 + 0.2 * epsilon**0.2
@@ -220,6 +222,22 @@ def limit_tables(networks: list[str], tolerances: list[float], unresolved: bool)
             *(("sensitivity", curves), ("rows", rows)),
         )
     }
+
+
+BASELINES = ["imp", "rare_gems", "rare_gems_l2", "smart_ratio", "fine_tuned", "mine"]
+
+
+def baselines_table(networks: int, methods: list[str]) -> pd.DataFrame:
+    """A dense network of 95%; methods lose the more the sparser, each later than the next."""
+    rows: list[tuple] = []
+    for network in (f"net{i}" for i in range(networks)):
+        rows.append((network, "dense", 0, 1.0, 0.95))
+        rows += [
+            (network, method, number, density, 0.95 - 0.02 * (place + 1) * (1 / density - 1) ** 0.5)
+            for place, method in enumerate(methods)
+            for number, density in enumerate((0.5, 0.2, 0.1, 0.02))
+        ]
+    return pd.DataFrame(rows, columns=COLUMNS["baselines"])
 
 
 VARIANTS = [
@@ -375,6 +393,7 @@ def tables(case: str) -> Given:
         | limits
         | {"gaps": gap_table(limits["bounds"]), "variation": variation_table()}
         | {"penalties": penalty_table(penalties, networks)}
+        | {"baselines": baselines_table(networks, BASELINES[: 3 * networks])}
         | networks_arrays(len(weights))
         | points()
     )
@@ -921,6 +940,26 @@ def test_limits_without_predictions_or_with_unresolved_ones() -> None:
     assert len(bare.axes[0].lines) == 1
     titles = [axes.get_title() for axes in figure("limits", "many").axes]
     assert titles[0] == "network: net0\n2 of 4 predictions unresolved"
+
+
+def test_baselines_shows_methods_and_the_dense_network_and_predictions() -> None:
+    parts = given("baselines", "default")
+    table, bounds = parts["baselines"], parts["bounds"]
+    axes = figure("baselines").axes[1]
+    drawn = curves(axes)
+    rows = table[(table.network == "net1") & (table.method == "rare_gems_l2")]
+    lines = [line for line in drawn.values() if len(line) == 4]
+    expected = np.stack([rows.density, 100 * rows.test_accuracy], axis=1)[::-1]
+    assert any(np.allclose(line, expected) for line in lines)
+    assert len(lines) == len(BASELINES)
+    (dense,) = {xy[0, 1] for xy in map(points_of, axes.lines) if len(set(xy[:, 1])) == 1}
+    assert dense == 95
+    bounds = principal(bounds[(bounds.network == "net1") & (bounds.rule == "batch_std")])
+    at = {xy[0, 0] for xy in map(points_of, axes.lines) if len(xy) == 2 and xy[0, 0] == xy[1, 0]}
+    assert at == set(1 - bounds.pruning_ratio)
+    named = [text.get_text() for text in figure("baselines").legends[0].get_texts()]
+    assert {"IMP, with rewinding", "Rare Gems, L2", "Smart-Ratio", "mine"} < set(named)
+    assert sum(name.startswith("predicted: ") for name in named) == 4
 
 
 def test_predictions_shows_every_row_once() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from sparselimit import tables
 from sparselimit.kinds import KINDS
+from sparselimit.pruning.classifiers import tables as classifiers
 from sparselimit.statistics import ACCURACIES
 from sparselimit.store import Stored
 from tests.unit.refusals import refused
@@ -258,6 +259,66 @@ def test_networks() -> None:
         "fit_accuracy": 0.9,
         "validation_accuracy": 0.8,
     }
+
+
+QUALITY = {
+    f"{s}_{what}": 0.5 for s in ("fit", "validation", "test") for what in ("loss", "accuracy")
+}
+
+
+def pruned_file(network: str, method: str, asked: list[float | None], **options: object) -> Stored:
+    """As many networks as densities, of 100 weights in all; by IMP none are asked for."""
+    runs = pd.DataFrame(
+        {
+            "round": range(len(asked)),
+            "asked": [np.nan if d is None else d for d in asked],
+            "weights": [40 - 10 * i for i in range(len(asked))],
+            "density": [0.4 - 0.1 * i for i in range(len(asked))],
+            "epochs": 7.0,
+            **QUALITY,
+        }
+    )
+    path = f"results/baselines/{network}/{method}/part-000-of-001.h5"
+    told = {"pruning_protocol": "exact", "options": options}
+    return stored("pruned-networks", path, {"runs": runs}, method="imp", name=method, **told)
+
+
+def test_baselines_stand_beside_the_network_they_are_compared_with() -> None:
+    ratios = np.arange(0, 1, 0.05)
+    sweep = pd.DataFrame({"pruning_ratio": ratios, "removed": (100 * ratios).round().astype(int)})
+    sweep = sweep.assign(radius=ratios, **QUALITY)
+    sweep["test_accuracy"] = 1 - ratios
+    sweeps = [stored("sweep", f"a/{name}.h5", {"sweep": sweep}) for name in ("net", "other")]
+    files = [pruned_file("net", "gem", [0.41, 0.3]), pruned_file("net", "again", [None]), *sweeps]
+    table = classifiers.baselines(files)
+    assert set(table.network) == {"net"}
+    assert table.method.tolist() == ["again", "dense", "gem", "gem", "one_shot", "one_shot"]
+    dense, shots = table[table.method == "dense"], table[table.method == "one_shot"]
+    assert dense[["weights", "density", "test_accuracy"]].to_numpy().tolist() == [[100, 1, 1]]
+    assert shots.asked.tolist() == [0.3, 0.41]
+    assert shots.weights.tolist() == [30, 40]
+    assert shots.test_accuracy.tolist() == pytest.approx([0.3, 0.4])
+    gems = table[table.method == "gem"]
+    assert gems.pruning_ratio.tolist() == pytest.approx([0.6, 0.7])
+    assert gems["round"].tolist() == [0, 1]
+    assert classifiers.baselines(sweeps).empty
+
+
+def test_hyperparameters_are_those_that_files_were_made_with() -> None:
+    recipe = dict.fromkeys(classifiers._RECIPE, 1) | {"milestones": [3, 5], "schedule": "step"}
+    asked = {"data": "results/data/digits.h5", "state_dict": None, **recipe}
+    files = [
+        stored("network", "a/net.h5", {}, **asked),
+        stored("network", "a/given.h5", {}, **{**asked, "state_dict": "x.pt"}),
+        pruned_file("net", "gem", [0.4], l2=0.1),
+        pruned_file("net", "gem", [0.2], l2=0.1),
+    ]
+    given, trained, gem = records(classifiers.hyperparameters(files))
+    assert (given["network"], given["data"]) == ("given", "digits")
+    assert given["epochs"] is None
+    assert (trained["milestones"], trained["schedule"], trained["epochs"]) == ("3 5", "step", 1)
+    assert (gem["network"], gem["method"]) == ("net", "gem")
+    assert gem["options"] == "protocol exact, l2 0.1"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sweeps", "sweep"), ("bounds", "bounds")])
@@ -561,7 +622,9 @@ def test_answers_without_a_prediction_leave_theory_empty() -> None:
 
 
 OF_FRONTIER = ("certificate", "known", "exclusion", "power")
-OF_NETWORKS = ("rows", "curvature", "variation", "gaps", "penalties")
+OF_NETWORKS = (
+    *("rows", "curvature", "variation", "gaps", "penalties", "baselines", "hyperparameters"),
+)
 
 
 def test_files_that_a_table_is_not_made_from_are_refused() -> None:

@@ -50,6 +50,9 @@ def test_smoke_study_makes_every_table_and_figure(finished: Workflow) -> None:
     blocks = tables["blocks"].drop_duplicates(["search", "weights"])
     assert blocks.groupby("search").runs.sum().to_dict() == {"first_phase": 3, "second_phase": 4}
     assert set(tables["bounds"].network) == {"dense", "sparse", "conv"}
+    baselines = tables["baselines"]
+    assert set(baselines.network) == {"dense"}
+    assert set(baselines.method) == {"dense", "one_shot", "imp", "rare_gems", "fine_tuned"}
 
 
 def test_every_figure_leads_to_the_files_behind_it(finished: Workflow) -> None:
@@ -92,6 +95,12 @@ def test_a_touched_file_reruns_nothing(finished: Workflow) -> None:
 def test_an_option_of_a_method_reruns_that_method(finished: Workflow) -> None:
     planned = finished.planned("prune: {methods: {imp: {prunings: 10}}}")
     assert planned == {"prune_spiral": 2, **AFTER_PRUNING}
+
+
+def test_an_option_of_a_baseline_reruns_that_baseline(finished: Workflow) -> None:
+    after = ("table_baselines", "table_hyperparameters", "figure_baselines", "provenance", "all")
+    planned = finished.planned("baselines: {methods: {imp: {fraction: 0.5}}}")
+    assert planned == {"prune_network": 1, **dict.fromkeys(after, 1)}
 
 
 def test_the_device_reruns_nothing(finished: Workflow) -> None:

@@ -45,6 +45,7 @@ MODULES = {
     "variation": "sparselimit.figures.trained",
     "cone": "sparselimit.figures.geometry",
     "geometry": "sparselimit.figures.geometry",
+    "baselines": "sparselimit.figures.baselines",
 }
 
 # Accuracies and shares are fractions; a row of `methods` whose method is `dense` is not pruned.
@@ -81,7 +82,8 @@ COLUMNS = {
         *("weights", "accuracy", "networks", "networks_succeeded", "successes"),
         *("rate", "rate_low", "rate_high"),
     ],
-    "sweeps": ["network", "pruning_ratio", "fit_loss", "validation_accuracy"],
+    "sweeps": ["network", "pruning_ratio", "fit_loss", "validation_accuracy", "test_accuracy"],
+    "baselines": ["network", "method", "round", "density", "test_accuracy"],
     "bounds": [
         *("network", "operator", "negative", "formula", "direction", "rule", "epsilon"),
         *("prunable", "pruning_ratio", "one_shot_ratio", "reoptimised_ratio"),

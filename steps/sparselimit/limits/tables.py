@@ -64,7 +64,7 @@ def curvature(files: Sequence[Stored]) -> pd.DataFrame:
     quadrature, as a share of the prunable weights; `unresolved` counts the predictions for which
     the quadrature is too coarse.
     """
-    networks, bounds = _networks(files), _by_name(files, "bounds")
+    networks, bounds = _networks(files), by_name(files, "bounds")
     found = []
     for name, operator, spectrum in _spectra(files):
         prunable = networks[name].array("prunable")
@@ -179,7 +179,7 @@ def gaps(files: Sequence[Stored]) -> pd.DataFrame:
     of one-shot pruning, by loss and by validation accuracy.
     """
     parts = []
-    for name, file in _by_name(files, "bounds").items():
+    for name, file in by_name(files, "bounds").items():
         bounds = file.table("bounds")
         columns = ["operator", "negative", "formula", "direction", "rule", "epsilon"]
         table = bounds[[*columns, "pruning_ratio"]].assign(
@@ -201,7 +201,7 @@ def penalties(files: Sequence[Stored]) -> pd.DataFrame:
     One row per network that was trained here and tolerance. `published` and `corrected` (formula B)
     are read off the Gauss-Newton matrix where there is its spectrum.
     """
-    bounds = _by_name(files, "bounds")
+    bounds = by_name(files, "bounds")
     found = []
     for name, file in _networks(files).items():
         recipe, parameters = file.config, file.array("parameters")[file.array("prunable")]
@@ -259,10 +259,10 @@ def judged(geometry: pd.DataFrame, dimension: int) -> pd.DataFrame:
 
 
 def _networks(files: Sequence[Stored]) -> dict[str, Stored]:
-    return _by_name(files, "network")
+    return by_name(files, "network")
 
 
-def _by_name(files: Sequence[Stored], kind: str) -> dict[str, Stored]:
+def by_name(files: Sequence[Stored], kind: str) -> dict[str, Stored]:
     """The files of a kind by the network they are about, which is their name."""
     found = {file.path.stem: file for file in files if file.attributes["kind"] == kind}
     if not found:
@@ -272,6 +272,6 @@ def _by_name(files: Sequence[Stored], kind: str) -> dict[str, Stored]:
 
 def _spectra(files: Sequence[Stored]) -> Iterator[tuple[str, str, Stored]]:
     """Network and operator of every spectrum, and its file, which is named for both."""
-    for stem, file in _by_name(files, "spectrum").items():
+    for stem, file in by_name(files, "spectrum").items():
         operator = str(file.config["operator"])
         yield stem.removesuffix(f"-{operator}"), operator, file

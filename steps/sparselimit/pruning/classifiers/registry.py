@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sparselimit.pruning.classifiers.problem import Problem, Pruned
 
 PACKAGE = "sparselimit.pruning.classifiers"
-_NOT_METHODS = frozenset({"__init__", "masks", "problem", "registry", "results"})
+_NOT_METHODS = frozenset({"__init__", "masks", "problem", "registry", "results", "tables"})
 _ENTRY_POINTS = ("rounds", "pruned", "start_mask")
 
 

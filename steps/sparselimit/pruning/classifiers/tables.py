@@ -1,0 +1,103 @@
+"""The tables about pruned classifiers, from their files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sparselimit.limits.tables import by_name
+from sparselimit.store import Stored
+
+_SPLITS = ("fit", "validation", "test")
+
+
+def baselines(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `pruned-networks` and `sweep`: what each method makes of each network.
+
+    A row is one pruned network; `dense` is the network that all are compared with, `one_shot` the
+    same with its smallest weights removed and nothing trained again, at the densities asked for.
+    """
+    pruned = [_pruned_runs(file) for file in _pruned(files)]
+    made = pd.concat(pruned) if pruned else pd.DataFrame({"network": [], "asked": []})
+    swept = [
+        _one_shot(file, sorted(made.asked[made.network == file.path.stem].dropna().unique()))
+        for file in by_name(files, "sweep").values()
+        if (made.network == file.path.stem).any()
+    ]
+    columns = ["network", "method", "round", "asked", "weights", "density", "pruning_ratio"]
+    columns += ["epochs", *(f"{split}_{w}" for split in _SPLITS for w in ("loss", "accuracy"))]
+    if not swept:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat([*swept, made], ignore_index=True)[columns]
+    return table.sort_values(columns[:3], kind="stable", ignore_index=True)
+
+
+def _pruned(files: Sequence[Stored]) -> list[Stored]:
+    return [file for file in files if file.attributes["kind"] == "pruned-networks"]
+
+
+def _pruned_runs(file: Stored) -> pd.DataFrame:
+    """The runs of a `pruned-networks` file, with their network and what their method is called."""
+    runs = file.table("runs")
+    network, method = _baseline(file)
+    return runs.assign(network=network, method=method, pruning_ratio=1 - runs.density)
+
+
+def _baseline(file: Stored) -> tuple[str, str]:
+    """Network and method of a file results/baselines/NETWORK/METHOD/PART.h5."""
+    return file.path.parent.parent.name, file.config["name"] or file.config["method"]
+
+
+def _one_shot(sweep: Stored, densities: Sequence[float]) -> pd.DataFrame:
+    """The dense network, and it pruned once to the nearest of the ratios of its sweep."""
+    rows = sweep.table("sweep").sort_values("removed", ignore_index=True)
+    nearest = [int((1 - d - rows.pruning_ratio).abs().argmin()) for d in densities]
+    total = (rows.removed / rows.pruning_ratio).iloc[-1]
+    chosen = rows.iloc[[0, *nearest]].drop(columns=["radius", "removed"])
+    return chosen.assign(
+        network=sweep.path.stem,
+        method=["dense"] + ["one_shot"] * len(densities),
+        round=[0, *range(len(densities))],
+        asked=[np.nan, *densities],
+        weights=(total - rows.removed.iloc[[0, *nearest]]).round().astype(int),
+        density=1 - chosen.pruning_ratio,
+        epochs=0.0,
+    )
+
+
+def hyperparameters(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `network` and `pruned-networks`: how each network was trained, and each method told.
+
+    A row without a method is the dense network. What is not known of a network that was given, and
+    what is the same as in the dense network's row, is missing.
+    """
+    rows = []
+    for file in by_name(files, "network").values():
+        trained = file.config["state_dict"] is None
+        recipe = {name: _plainly(file.config[name]) for name in _RECIPE if trained}
+        data = Path(file.config["data"]).stem
+        rows.append({"network": file.path.stem, "method": "", "data": data, **recipe})
+    seen = set()
+    for file in _pruned(files):
+        network, method = _baseline(file)
+        if (network, method) not in seen:
+            seen.add((network, method))
+            told = {"protocol": file.config["pruning_protocol"], **file.config["options"]}
+            options = ", ".join(f"{name} {_plainly(value)}" for name, value in told.items())
+            rows.append({"network": network, "method": method, "options": options})
+    columns = ["network", "method", "data", *_RECIPE, "options"]
+    table = pd.DataFrame(rows, columns=columns)
+    whole = dict.fromkeys(("epochs", "batch_size", "warmup", "seed"), "Int64")
+    return table.astype(whole).sort_values(columns[:2], kind="stable", ignore_index=True)
+
+
+_RECIPE = [
+    *("epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "l1"),
+    *("schedule", "milestones", "factor", "warmup", "protocol", "augment", "seed"),
+]
+
+
+def _plainly(value: object) -> object:
+    """A setting as a table shows it: a list as its entries with spaces between."""
+    return " ".join(map(str, value)) if isinstance(value, list) else value
