@@ -11,7 +11,8 @@ import pandas as pd
 from sparselimit.figures.style import series
 
 _TITLE = "How sparse can a neural network be?"
-# The page also stands inside the report's own first page: its style must not reach further.
+# The page also stands inside the report's own first page: its style must not reach further. There
+# it takes the width that it needs, begins at the top, and has the graph of rules below it.
 _STYLE = """
 .overview { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; color: #222; }
 .overview h1 { font-size: 1.6em; margin: 0.4em 0; }
@@ -24,6 +25,8 @@ _STYLE = """
 .overview thead th { border-bottom: 2px solid #222; }
 .overview .text { text-align: left; }
 .max-w-lg:has(.overview) { max-width: 60rem; }
+.items-center:has(.overview) { align-items: flex-start; justify-content: flex-start; }
+.items-start:has(.overview) { flex-direction: column; }
 """
 _FOUND_BY = {"search": "the exhaustive search", "beam": "the search from above"}
 _SECONDS = {"hours": 3600, "minutes": 60, "seconds": 1}

@@ -1,5 +1,7 @@
 """The report in a real browser: headless Chromium opens it, and every figure and table in it."""
 
+import html
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from sparselimit.statistics import ACCURACIES
 from tests import browsing
 from tests.workflow.conftest import Workflow
 
@@ -19,8 +22,12 @@ def _open(browser: WebDriver, report: Path, *path: str) -> None:
     browser.get("about:blank")
     browser.get(report.as_uri())
     for text in path:
-        link = f"//a[normalize-space(.)='{text}'] | //button[normalize-space(.)='{text}']"
-        _all(browser, link)[-1].click()
+        _follow(browser, text)
+
+
+def _follow(browser: WebDriver, text: str) -> None:
+    link = f"//a[normalize-space(.)='{text}'] | //button[normalize-space(.)='{text}']"
+    _all(browser, link)[-1].click()
 
 
 def _all(browser: WebDriver, path: str) -> list[WebElement]:
@@ -30,7 +37,7 @@ def _all(browser: WebDriver, path: str) -> list[WebElement]:
 
 def _entries(browser: WebDriver) -> list[str]:
     """Names of the results listed."""
-    return [cell.text for cell in _all(browser, "//table//tbody/tr/td[1]")]
+    return [cell.text for cell in _all(browser, "//tr[.//a[@iconname='eye']]/td[1]")]
 
 
 def _sections(browser: WebDriver) -> list[str]:
@@ -39,25 +46,32 @@ def _sections(browser: WebDriver) -> list[str]:
     return [link.text for link in _all(browser, heading)]
 
 
-def _show(browser: WebDriver, entry: str) -> None:
-    row = f'//tr[td[normalize-space(.)="{entry}"]]//a[@iconname="eye"]'
-    browser.find_element(By.XPATH, row).click()
+def _click(browser: WebDriver, entry: str, icon: str) -> None:
+    """Click an icon beside a result that is listed: `eye` shows it, `information-circle` tells."""
+    row = f'//tr[td[normalize-space(.)="{entry}"]]//a[@iconname="{icon}"]'
+    _all(browser, row)[0].click()
 
 
-def _shows_a_picture(browser: WebDriver) -> bool:
-    script = "return [...document.images].some(i => i.naturalWidth > 300 && i.width > 300)"
-    return bool(browser.execute_script(script))
-
-
-def _shows_a_page(browser: WebDriver) -> bool:
-    """An embedded page has arrived, with text in it."""
+def _shown(browser: WebDriver) -> str | None:
+    """The label of the result that is shown: a picture, or a page with text in it."""
+    script = """
+        const all = Object.values(results), parts = [...document.querySelectorAll("img, iframe")];
+        const part = parts.find((part) => all.some((result) => result.data_uri === part.src));
+        if (!part || part.naturalWidth < 300 || part.clientWidth < 300) return null;
+        return all.find((result) => result.data_uri === part.src).labels.result;
+    """
+    found = browser.execute_script(script)
     frames = browser.find_elements(By.TAG_NAME, "iframe")
-    if not frames:
-        return False
-    browser.switch_to.frame(frames[0])
-    text = browser.find_element(By.TAG_NAME, "body").text
-    browser.switch_to.default_content()
-    return bool(text)
+    if found and frames:
+        browser.switch_to.frame(frames[0])
+        text = browser.find_element(By.TAG_NAME, "body").text
+        browser.switch_to.default_content()
+        return found if text else None
+    return found
+
+
+def _wait_for(browser: WebDriver, entry: str) -> None:
+    WebDriverWait(browser, 20).until(lambda b: _shown(b) == entry, entry)
 
 
 def test_the_explorer_works_inside_the_report(browser: WebDriver, finished: Workflow) -> None:
@@ -65,8 +79,8 @@ def test_the_explorer_works_inside_the_report(browser: WebDriver, finished: Work
     browsing.errors(browser), browsing.requests(browser)
     _open(browser, finished.folder / "report.html", "01 Overview")
     _entries(browser)
-    _show(browser, "Explore the networks")
-    WebDriverWait(browser, 20).until(_shows_a_page)
+    _click(browser, "Explore the networks", "eye")
+    _wait_for(browser, "Explore the networks")
     browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
     sources = Select(browser.find_element(By.ID, "source"))
     names = [option.text for option in sources.options]
@@ -87,9 +101,24 @@ def test_the_explorer_works_inside_the_report(browser: WebDriver, finished: Work
     assert browsing.requests(browser) == []
 
 
-def test_the_first_page_states_the_question(browser: WebDriver, finished: Workflow) -> None:
+def test_the_first_page_answers_the_question(browser: WebDriver, finished: Workflow) -> None:
+    """With what the page of the overview has: sentences, figure and table."""
     _open(browser, finished.folder / "report.html")
-    WebDriverWait(browser, 20).until(lambda b: "How sparse" in b.page_source)
+    (overview,) = _all(browser, "//*[@class='overview']")
+    assert [name.text for name in overview.find_elements(By.TAG_NAME, "strong")] == [
+        *("Truth.", "Algorithms.", "Theory.", "What it took."),
+    ]
+    title = overview.find_element(By.TAG_NAME, "h1")
+    box = browser.execute_script("return arguments[0].getBoundingClientRect()", title)
+    assert box["top"] >= 0  # else no scrolling would lead there
+    assert box["left"] > 200  # right of the menu
+    page = (finished.folder / "results/overview.html").read_text(encoding="utf-8")
+    assert len(page) < 1_000_000
+    for sentence in overview.find_elements(By.XPATH, "p[strong]"):
+        assert html.escape(sentence.text.partition(". ")[2]) in page
+    assert len(overview.find_elements(By.CSS_SELECTOR, "tbody tr")) == len(ACCURACIES)
+    width = "return document.querySelector('.overview img').naturalWidth"
+    WebDriverWait(browser, 20).until(lambda b: b.execute_script(width) > 300)
     assert "every sparse network with 4 to 8 weights" in browser.page_source.replace("\n", " ")
 
 
@@ -107,16 +136,41 @@ def test_every_result_is_listed_in_its_section_and_shown(
     report = finished.folder / "report.html"
     browsing.errors(browser), browsing.requests(browser)
     _open(browser, report)
-    shown = 0
+    shown = []
     for section in _sections(browser):
-        _open(browser, report, section)
+        _follow(browser, section)
         for entry in _entries(browser):
-            _open(browser, report, section)
-            _entries(browser)
-            _show(browser, entry)
-            is_shown = _shows_a_picture if entry.startswith("Figure") else _shows_a_page
-            WebDriverWait(browser, 20).until(is_shown)
-            shown += 1
-    assert shown == browser.execute_script("return Object.keys(results).length")
+            _click(browser, entry, "eye")
+            _wait_for(browser, entry)
+            shown.append(entry)
+        _all(browser, "//nav//ol/li[1]//a")[0].click()  # home
+    labels = "return Object.values(results).map((result) => result.labels.result)"
+    assert sorted(shown) == sorted(browser.execute_script(labels))
     assert browsing.errors(browser) == []
     assert browsing.requests(browser) == []
+
+
+def test_the_data_of_a_figure_is_one_click_away(browser: WebDriver, finished: Workflow) -> None:
+    """The description of every figure has a link to each table that it is drawn from."""
+    _open(browser, finished.folder / "report.html", "03 The frontier")
+    results, rules = (browser.execute_script(f"return {name}") for name in ("results", "rules"))
+    figures = {path: result for path, result in results.items() if path.endswith(".svg")}
+    for path, figure in figures.items():
+        files = " ".join(rules[figure["job_properties"]["rule"]]["input"])
+        linked = re.findall(r"showResultInfo\('(results/tables/\w+)\.html'\)", figure["caption"])
+        assert set(linked) == set(re.findall(r"(results/tables/\w+)\.csv", files)), path
+        assert "problematic" not in figure["caption"], path  # links that lead nowhere
+
+    _click(
+        browser, figures["results/figures/frontier.svg"]["labels"]["result"], "information-circle"
+    )
+    _all(browser, "//a[.='methods.html']")[0].click()
+    _all(browser, "//a[@iconname='eye']")[0].click()
+    _wait_for(browser, results["results/tables/methods.html"]["labels"]["result"])
+
+
+def test_the_report_stays_small(finished: Workflow) -> None:
+    """Small enough for a mail, and no page so large that it would be shown blank."""
+    assert (finished.folder / "report.html").stat().st_size < 20_000_000
+    for page in finished.folder.glob("results/**/*.html"):
+        assert page.stat().st_size < 1_000_000, page

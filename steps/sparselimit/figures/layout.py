@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
@@ -74,12 +75,25 @@ def log_weights_axis(axes: Axes, shown: np.ndarray) -> None:
     low, high = shown.min() / 1.15, shown.max() * 1.15
     axes.set_xscale("log")
     axes.set_xlim(low, high)
+    _label_log(axes.xaxis, low, high)
+
+
+def log_share_axis(axes: Axes, shown: np.ndarray) -> None:
+    """Shares in per cent on a logarithmic scale, written out; it reaches over those `shown`."""
+    shown = shown[np.isfinite(shown) & (shown > 0)]
+    low, high = shown.min(initial=100) / 1.3, shown.max(initial=1e-9) * 1.3
+    axes.set_yscale("log")
+    axes.set_ylim(min(low, high), max(low, high))
+    _label_log(axes.yaxis, *axes.get_ylim())
+
+
+def _label_log(axis: Axis, low: float, high: float) -> None:
     decades = math.log10(high / low)
     labelled = range(1, 10) if decades < 1 else (1, 2, 4, 6) if decades < 3 else (1, 3)
-    axes.xaxis.set_major_locator(LogLocator(subs=labelled))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.xaxis.set_minor_locator(LogLocator(subs=range(1, 10)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=labelled))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_locator(LogLocator(subs=range(1, 10)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def weights_axis(axes: Axes, shown: pd.Series) -> None:

@@ -13,6 +13,7 @@ from sparselimit.figures.layout import (
     accuracy_axis,
     count_range,
     legend_handles,
+    log_share_axis,
     log_weights_axis,
     panel_grid,
     place_title,
@@ -255,10 +256,8 @@ def certificate(*, exclusion: pd.DataFrame, power: pd.DataFrame) -> Figure:
             markevery=5,
         )
     weights_axis(excluded, exclusion.weights)
-    excluded.set(xlabel="weights", ylabel="excluded success rate (%)", yscale="log")
-    excluded.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    excluded.yaxis.set_minor_formatter(NullFormatter())
-    excluded.margins(y=0.15)
+    excluded.set(xlabel="weights", ylabel="excluded success rate (%)")
+    log_share_axis(excluded, 100 * exclusion.excluded_rate.to_numpy())
     found.set(xlabel="success rate of a network (%)", xscale="log", ylim=(-3, 103))
     found.set_ylabel(f"found by the search (%), {largest.weights.max()} weights")
     found.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
