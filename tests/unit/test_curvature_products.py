@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from sparselimit.curvature import products
+from sparselimit.curvature.convolutions import SecondOrder
 from sparselimit.curvature.products import Objective, Operator
 from tests.unit.refusals import refused
 
@@ -177,10 +178,31 @@ def test_convolutions_and_normalisations_are_those_of_torch(kind: str) -> None:
         torch.testing.assert_close(product(vectors[0]), dense @ vectors[0], rtol=1e-9, atol=1e-12)
 
 
-class Convolutions(TorchDispatchMode):
-    """Counts convolutions and the products that make their gradients."""
+@pytest.mark.parametrize(
+    "needed", [(True, True, True), (True, True, False), (True, False, False), (False, True, True)]
+)
+def test_second_derivatives_of_a_convolution_are_right_whatever_is_asked_for(
+    needed: tuple[bool, bool, bool],
+) -> None:
+    """By finite differences, of the output in any of input, weight and bias, and of that again."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 2, 4, 3), (3, 2, 2, 2), (3,))
+    given = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    for tensor, ask in zip(given, needed, strict=True):
+        tensor.requires_grad_(ask)
 
-    count = 0
+    def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        with SecondOrder():
+            return functional.conv2d(x, weight, bias, stride=(2, 1), padding=1)
+
+    assert torch.autograd.gradcheck(convolve, given)
+    assert torch.autograd.gradgradcheck(convolve, given)
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts convolutions and the products that make their gradients, and calls for these."""
+
+    count, calls = 0, 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -188,6 +210,7 @@ class Convolutions(TorchDispatchMode):
         if func is torch.ops.aten.convolution.default:
             self.count += 1
         if func is torch.ops.aten.convolution_backward.default:
+            self.calls += 1
             by_input, by_weight, _ = args[-1]
             self.count += by_input + by_weight
         return func(*args, **(kwargs or {}))
@@ -196,22 +219,23 @@ class Convolutions(TorchDispatchMode):
 def test_a_product_takes_no_more_convolutions_than_it_must() -> None:
     """For each layer the gradient takes three, the Hessian six, and the Gauss-Newton matrix four.
 
-    Less at the first layer, whose inputs are data: a gradient in them is not asked for.
+    Less at the first layer, whose inputs are data: a gradient in them is not asked for. Products
+    that share an argument are made in one call.
     """
     module, loss, _, x, y = problem("convolution")
     deeper = network(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1), module)
     objective = Objective(deeper, loss, x, y)
     v = probes(objective, 1)[0]
 
-    def count(work: Callable[[], object]) -> int:
+    def count(work: Callable[[], object]) -> tuple[int, int]:
         with Convolutions() as mode:
             work()
-        return mode.count
+        return mode.count, mode.calls
 
-    assert count(objective.gradient) == 2 + 3 + 3
+    assert count(objective.gradient) == (2 + 3 + 3, 3)
     kept = {name: objective.product(name, memory=1 << 30) for name in ("hessian", "ggn")}
-    assert count(lambda: kept["hessian"](v)) == 3 + 6 + 6 - 1
-    assert count(lambda: kept["ggn"](v)) == 2 + 4 + 4
+    assert count(lambda: kept["hessian"](v)) == (3 + 6 + 6 - 1, 2 + 2 + 1)
+    assert count(lambda: kept["ggn"](v)) == (2 + 4 + 4, 3)
 
 
 @pytest.mark.parametrize("operator", ["hessian", "ggn"])
