@@ -27,7 +27,7 @@ from sparselimit.accounts import OUTCOMES
 from sparselimit.datasets import cubist_spiral
 from sparselimit.errors import InputError
 from sparselimit.figures import studies, style
-from sparselimit.figures.layout import accuracy_axis, log_weights_axis
+from sparselimit.figures.layout import accuracy_axis, bar_width, log_weights_axis, weights_axis
 from sparselimit.figures.limits import principal
 from sparselimit.figures.networks import neuron_heights
 from sparselimit.figures.registry import COLUMNS, MODULES, draw
@@ -688,6 +688,18 @@ def test_log_weights_axis(weights: list[int], labels: list[int]) -> None:
     log_weights_axis(axes, np.array(weights))
     low, high = axes.get_xlim()
     assert [tick for tick in axes.get_xticks() if low <= tick <= high] == pytest.approx(labels)
+
+
+@pytest.mark.parametrize("targets", [[12], [12, 20], [8, 10, 14, 32], [15, 16, 17, 18]])
+def test_bars_stand_apart_and_within_the_axis(targets: list[int]) -> None:
+    axes = Figure().add_subplot()
+    places = pd.Series(targets)
+    weights_axis(axes, places)
+    width = bar_width(places)
+    assert width < min(np.diff(targets), default=1)
+    low, high = axes.get_xlim()
+    assert low <= places.min() - width / 2
+    assert places.max() + width / 2 <= high
 
 
 # --- What the figures show ------------------------------------------------------------------------

@@ -103,6 +103,12 @@ def weights_axis(axes: Axes, shown: pd.Series) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
 
 
+def bar_width(places: pd.Series) -> float:
+    """Of bars at these places on an axis of weights: apart from each other, and within the axis."""
+    gap = min(np.diff(np.unique(places)), default=1)
+    return float(min(0.8 * gap, max(0.08 * np.ptp(places), 0.8)))
+
+
 @dataclass(frozen=True)
 class Panel:
     """A place in a grid of panels: one or more axes below each other."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import chain, product
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +14,7 @@ from matplotlib.patches import Patch
 from sparselimit.figures.layout import (
     NO_METHODS,
     accuracy_axis,
+    bar_width,
     count_range,
     legend_handles,
     panel_grid,
@@ -105,7 +105,7 @@ def connectivity(*, connectivity: pd.DataFrame, methods: pd.DataFrame) -> Figure
     figure, panels = panel_per_method(rows, ["weights", "runs", "neurons"])
     figure.supylabel("share on a path (%)")
     (*_, widest), (*_, label) = zip(*network_labels(rows.network).items(), strict=True)
-    width = 0.8 * min(np.diff(np.unique(rows.target)), default=1)
+    width = bar_width(rows.target)
     for (weights, runs, neurons), of_method in panels:
         for style, line in _by_network(of_method, rows):
             weights.plot(line.target, 100 * line.start, color=style.color, linestyle="--")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sparselimit.accounts import OUTCOMES
-from sparselimit.figures.layout import NO_METHODS, count_range, placeholder
+from sparselimit.figures.layout import NO_METHODS, bar_width, count_range, placeholder
 from sparselimit.figures.methods import panel_per_method, share_axis
 from sparselimit.figures.studies import network_labels, of_widths, pruned
 from sparselimit.figures.style import (
@@ -73,7 +73,7 @@ def stuck(*, outcomes: pd.DataFrame, connectivity: pd.DataFrame) -> Figure:
     rows = rows[rows.network == widest]
     wasted = _wasted(connectivity, rows)
     figure, panels = panel_per_method(rows, ["runs (%)", "weights on no\npath (%)"])
-    width = 0.8 * min(np.diff(np.unique(rows.target)), default=1)
+    width = bar_width(rows.target)
     layers = {
         layer: style.color
         for layer, style in graded({n: f"layer {n}" for n in wasted.columns}).items()
