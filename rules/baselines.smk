@@ -39,8 +39,8 @@ rule prune_network:
             lambda w: cost.prune_network(
                 study,
                 w.network,
-                BASELINE_METHODS[w.method],
-                BASELINE_PARTS[w.method][int(w.part)],
+                BASELINE_METHODS[w.baseline],
+                BASELINE_PARTS[w.baseline][int(w.part)],
             )
         ),
     params:
