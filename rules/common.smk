@@ -1,9 +1,8 @@
 # What all rules share: the study, checked; the interpreter; what a script depends on.
 import os
-import re
 import shlex
 import sys
-from math import ceil, inf
+from math import inf
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -13,10 +12,11 @@ sys.path.insert(0, str(Path(workflow.basedir) / "steps"))
 from sparselimit import cost, images, own
 from sparselimit import study as studies
 from sparselimit.errors import InputError
-from sparselimit.search.counting import totals
 from sparselimit.sources import sources
 
 try:
+    for file in workflow.configfiles:
+        studies.check_file(Path(file))
     study = studies.read(config)
 except InputError as error:
     raise WorkflowError(str(error))
@@ -86,12 +86,6 @@ def flags(model, *names):
     return " ".join(words)
 
 
-def shards_of(weights):
-    """Into how many jobs the search of all networks of so many weights is cut."""
-    runs = totals(study.search.weights[1])[weights] * study.search.starts
-    return ceil(runs / study.search.runs_per_job)
-
-
 def frontier_of_study(wildcards):
     """The search, for a study that starts from what it found."""
     searched = study.prune.studies[wildcards.study].searched
@@ -110,8 +104,7 @@ def data_file(network):
     """The file of the data set of a network."""
     name = study.networks[network].data
     if own.is_own(name):
-        plain = re.sub(r"\W+", "-", name)
-        return f"results/data/own/{plain}.h5"
+        return f"results/data/own/{own.plain(name)}.h5"
     return f"results/data/{name}.h5"
 
 

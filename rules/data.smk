@@ -1,7 +1,7 @@
 # The data sets.
 # Loaders of one's own, by the name of the file that their data go to.
 LOADERS = {
-    re.sub(r"\W+", "-", network.data): network.data
+    own.plain(network.data): network.data
     for network in study.networks.values()
     if own.is_own(network.data)
 }

@@ -1,10 +1,10 @@
 # Exhaustive search: all sparse networks with few weights, dealt out to shards of about equal work.
 SEARCH_SHARDS = [
     f"results/search/k{weights}/round-{number:02d}/"
-    f"shard-{shard:03d}-of-{shards_of(weights):03d}.h5"
+    f"shard-{shard:03d}-of-{study.search.shards(weights):03d}.h5"
     for weights in range(study.search.weights[0], study.search.weights[1] + 1)
     for number in range(study.search.rounds)
-    for shard in range(shards_of(weights))
+    for shard in range(study.search.shards(weights))
 ]
 
 

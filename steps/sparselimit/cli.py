@@ -70,8 +70,9 @@ def run(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
         print(f"{parser.prog}: {error}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
-        # By name, for a step that only draws imports no torch.
-        if not (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"):
+        # Torch's by their names, for a step that only draws imports no torch.
+        of_torch = ("OutOfMemoryError", "DefaultCPUAllocator")
+        if not (isinstance(error, MemoryError) or any(name in repr(error) for name in of_torch)):
             raise
         print(f"{parser.prog}: out of memory ({in_one_line(error)})", file=sys.stderr)
         sys.exit(1)

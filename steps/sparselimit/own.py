@@ -28,6 +28,11 @@ def file_of(name: str) -> Path:
     return Path(name.rpartition(":")[0])
 
 
+def plain(name: str) -> str:
+    """A name for files that are made by it."""
+    return re.sub(r"\W+", "-", name)
+
+
 def call(name: str) -> Any:
     """What the function returns; it is called without arguments.
 

@@ -9,6 +9,7 @@ import ast
 import difflib
 import importlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -89,11 +90,7 @@ class Methods:
             )
         file = self.folder / f"{method}.py"
         try:
-            functions = {
-                node.name: node
-                for node in ast.parse(file.read_text()).body
-                if isinstance(node, ast.FunctionDef)
-            }
+            functions = _functions(file.read_text())
         except SyntaxError as error:
             raise InputError(
                 f"{file.name}: line {error.lineno} is not Python ({error.msg})"
@@ -102,6 +99,12 @@ class Methods:
             if entry in functions:
                 return functions[entry]
         raise InputError(f"{file.name}: defines none of {', '.join(self.entries)}")
+
+
+@cache
+def _functions(source: str) -> dict[str, ast.FunctionDef]:
+    tree = ast.parse(source)
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 def _keyword_options(file: str, function: ast.FunctionDef) -> dict[str, Option]:
