@@ -17,7 +17,7 @@ PLAN = [
         for name in study.prune.studies
     ),
     *(
-        cost.search_networks(study, weights, shards_of(weights))
+        cost.search_networks(study, weights, study.search.shards(weights))
         for weights in range(study.search.weights[0], study.search.weights[1] + 1)
     ),
     cost.beam_spiral(study),
