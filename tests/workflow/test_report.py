@@ -169,6 +169,27 @@ def test_the_data_of_a_figure_is_one_click_away(browser: WebDriver, finished: Wo
     _wait_for(browser, results["results/tables/methods.html"]["labels"]["result"])
 
 
+def test_a_table_in_the_report_is_sorted_and_saved(
+    browser: WebDriver, finished: Workflow, tmp_path: Path
+) -> None:
+    browsing.saving_to(browser, tmp_path)
+    _open(browser, finished.folder / "report.html", "03 The frontier")
+    labels = "return results['results/tables/frontier.html'].labels.result"
+    entry = browser.execute_script(labels)
+    _click(browser, entry, "eye")
+    _wait_for(browser, entry)
+    browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
+    heading = _all(browser, "//th/button[.='weights']")[0]
+    for order, first in (("ascending", "4"), ("descending", "8")):
+        heading.click()
+        assert browser.find_element(By.XPATH, f"//th[@aria-sort='{order}']").text == "weights"
+        assert browser.find_element(By.CSS_SELECTOR, "tbody td").text == first
+    browser.find_element(By.ID, "save").click()
+    csv = browsing.saved(browser, tmp_path / "frontier.csv")
+    assert csv == (finished.folder / "results/tables/frontier.csv").read_bytes()
+    browser.switch_to.default_content()
+
+
 def test_the_report_stays_small(finished: Workflow) -> None:
     """Small enough for a mail, and no page so large that it would be shown blank."""
     assert (finished.folder / "report.html").stat().st_size < 20_000_000
