@@ -120,7 +120,13 @@ TABLES = {
     "outcomes": (
         FAILURES,
         "What became of all runs",
-        [*SPIRAL_RUNS, *SEARCH_SHARDS, *BLOCK_RUNS, *NETWORK_FILES["bounds"]],
+        [
+            *SPIRAL_RUNS,
+            *SEARCH_SHARDS,
+            *BLOCK_RUNS,
+            *NETWORK_FILES["bounds"],
+            *BASELINE_RUNS,
+        ],
     ),
     "answers": (
         OVERVIEW,

@@ -29,12 +29,13 @@ def study_of(file: Stored) -> str:
 
 
 def outcomes(files: Sequence[Stored]) -> pd.DataFrame:
-    """From `spiral-runs` and `search-shard` and `block-runs` and `bounds`: what became of all runs.
+    """From `spiral-runs` and `search-shard` and all other kinds of runs: what became of them.
 
     A row counts the runs of one stage, study, source (a method, or the search), network and target
     that came to one of `OUTCOMES`, with their share of all; of those, `off_target` ended with other
     than the number of weights that was asked for. Of limits, the runs are predictions: made, or
-    unresolved where the quadrature is too coarse.
+    unresolved where the quadrature is too coarse; of pruned classifiers it is told only if a layer
+    is empty.
     """
     keys = ["stage", "study", "source", "network", "target"]
     counts = []
@@ -117,11 +118,29 @@ def _of_limits(file: Stored) -> pd.DataFrame:
     )
 
 
+def _of_classifiers(file: Stored) -> pd.DataFrame:
+    """What a pruning method made of one trained network."""
+    runs, layers = file.table("runs"), file.table("layers")
+    empty = layers.groupby("run").kept.min().reindex(runs.index) == 0
+    return pd.DataFrame(
+        {
+            "stage": "baselines",
+            "study": "baselines",
+            "source": file.config["name"] or file.config["method"],
+            "network": file.path.parent.parent.name,
+            "target": runs.weights,
+            "outcome": np.where(empty, "empty layer", "trained"),
+            "off_target": False,
+        }
+    )
+
+
 _RUNS: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "spiral-runs": _of_spiral,
     "search-shard": _of_search,
     "block-runs": _of_blocks,
     "bounds": _of_limits,
+    "pruned-networks": _of_classifiers,
 }
 
 
@@ -172,6 +191,8 @@ def _trained(file: Stored, kind: str) -> tuple[int, int]:
     """How many networks a job has trained, and in how many SGD steps if it counts them."""
     if kind == "network":
         return int(file.config["state_dict"] is None), 0
+    if kind == "pruned-networks":
+        return int((file.table("runs").epochs > 0).sum()), 0
     if kind == "beam":
         levels = file.table("by_weights")
         return int(levels.runs.sum()), int(levels.steps.sum())

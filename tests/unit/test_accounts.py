@@ -111,6 +111,24 @@ def test_predictions_that_cannot_be_told() -> None:
     assert set(table.source) == {"B, ggn psd"}
 
 
+def pruned_classifiers() -> Stored:
+    """Three networks, of which the first was not trained again and the last lost a layer."""
+    runs = pd.DataFrame({"weights": [90, 50, 10], "epochs": [0.0, 4.0, 4.0]})
+    rows = [(run, layer, 0 if run + layer == 3 else 5) for run in range(3) for layer in (0, 1)]
+    content = {"runs": runs, "layers": pd.DataFrame(rows, columns=["run", "layer", "kept"])}
+    path = "baselines/conv/imp/part-000-of-001.h5"
+    return stored("pruned-networks", path, content, method="imp", name=None)
+
+
+def test_classifiers_that_lost_a_layer() -> None:
+    table = outcomes([pruned_classifiers()])
+    assert table[["source", "network", "target", "outcome"]].to_numpy().tolist() == [
+        ["imp", "conv", 90, "trained"],
+        ["imp", "conv", 50, "trained"],
+        ["imp", "conv", 10, "empty layer"],
+    ]
+
+
 def timed(file: Stored, seconds: float, device: str = "cpu") -> Stored:
     return Stored(file.path, file.content, file.attributes | {"seconds": seconds, "device": device})
 
@@ -123,6 +141,7 @@ def test_extent() -> None:
         timed(stored("beam", "beam.h5", {"by_weights": levels}), 3.0),
         timed(stored("network", "a.h5", {}, state_dict=None), 4.0),
         timed(stored("network", "b.h5", {}, state_dict="mine.pt"), 1.0),
+        timed(pruned_classifiers(), 2.0),
         timed(stored("geometry", "geometry.h5", {}), 0.5),
     ]
     table = extent(files)
@@ -131,6 +150,7 @@ def test_extent() -> None:
         ["spiral-runs", 2, 3, 207, 3.5, "cpu cuda"],
         ["beam", 1, 9, 90, 3.0, "cpu"],
         ["network", 2, 1, 0, 5.0, "cpu"],
+        ["pruned-networks", 1, 2, 0, 2.0, "cpu"],
         ["geometry", 1, 0, 0, 0.5, "cpu"],
     ]
     with refused("no result file is given"):

@@ -663,6 +663,6 @@ def test_every_table_names_kinds_that_there_are() -> None:
     for name, function in tables.TABLES.items():
         assert function.__name__ == name
         first_line = (function.__doc__ or "").splitlines()[0]
-        listed = first_line.removeprefix("From `").split("`:")[0].split("` and all other kinds")[0]
+        listed = first_line.removeprefix("From `").split("`:")[0].split("` and all other")[0]
         named = listed.split("` and `")
         assert set(named) <= set(KINDS), name
