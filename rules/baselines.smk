@@ -34,7 +34,7 @@ rule prune_network:
     resources:
         device=study.device,
         gpu=GPUS,
-        mem_mb=growing(8000),
+        mem_mb=roomy(8000),
         runtime=enough(
             lambda w: cost.prune_network(
                 study,

@@ -67,6 +67,13 @@ def growing(least, most=inf):
     return lambda wildcards, attempt: min(least * 2 ** (attempt - 1), most)
 
 
+def roomy(least):
+    """MB for a job with the images of a network, growing likewise."""
+    return lambda wildcards, attempt: growing(
+        cost.megabytes(study, wildcards.network, least)
+    )(wildcards, attempt)
+
+
 def enough(work):
     """Minutes for a job of such work, growing likewise."""
     return lambda wildcards, attempt: growing(

@@ -23,7 +23,7 @@ rule sweep_network:
     resources:
         device=study.device,
         gpu=GPUS,
-        mem_mb=growing(4000),
+        mem_mb=roomy(4000),
         runtime=enough(lambda w: cost.sweep_network(study, w.network)),
     params:
         network=network_flags,
@@ -54,7 +54,7 @@ rule spectrum:
     resources:
         device=study.device,
         gpu=GPUS,
-        mem_mb=growing(8000),
+        mem_mb=roomy(8000),
         runtime=enough(lambda w: cost.spectrum(study, w.network, w.operator)),
     params:
         network=network_flags,

@@ -50,7 +50,7 @@ rule train_network:
     resources:
         device=study.device,
         gpu=GPUS,
-        mem_mb=growing(4000),
+        mem_mb=roomy(4000),
         runtime=enough(lambda w: cost.train_network(study, w.network)),
     params:
         architecture=lambda w: study.networks[w.network].architecture,

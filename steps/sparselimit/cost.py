@@ -37,6 +37,16 @@ MOST_FUSED_WEIGHTS = 10_000
 DEAD = 0.41
 # Minutes of a time limit: what is added for slow starts, and what is given where no rate is known.
 LEAST, UNKNOWN = 20, 720
+# MB that a training step of 128 images keeps for its backward pass (counted: what torch saves).
+ACTIVATIONS = {
+    ("alexnet", "cifar10"): 560,
+    ("vgg16", "cifar10"): 340,
+    ("resnet20", "cifar10"): 200,
+    ("resnet18", "cifar100"): 610,
+    ("resnet50", "cifar100"): 3_300,
+    ("resnet18", "tinyimagenet"): 2_400,
+    ("resnet50", "tinyimagenet"): 13_100,
+}
 # Trainings of a classifier for each density; one where it is not said.
 TRAININGS = {"rare_gems": 2}
 # Work for a GPU; all else is done on the CPU in any case.
@@ -347,6 +357,19 @@ def size_of(architecture: str, widths: Sequence[int], data: str) -> float:
 
 def _size(network: Network) -> float:
     return size_of(network.architecture, network.widths, network.data)
+
+
+def megabytes(study: Study, name: str, least: int) -> int:
+    """Memory of a job that trains a classifier or looks at it, beside the `least` that all take.
+
+    Three copies of its images, a byte for each number, and one and a half times what a step keeps.
+    """
+    network = study.networks[name]
+    if own.is_own(network.data):
+        return least
+    images = 3 * sum(IMAGES[network.data]) * INPUTS[network.data][1] / 10**6
+    kept = ACTIVATIONS.get((network.architecture, network.data), 0) * network.batch_size / 128
+    return least + ceil(images + 1.5 * kept)
 
 
 def _gradients(network: Network, images: float) -> Work:

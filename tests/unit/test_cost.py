@@ -134,6 +134,15 @@ def test_classifiers_are_counted() -> None:
     assert work.amount == pytest.approx(200 * (fit + 300 + 300) / 3)
 
 
+def test_memory_grows_with_images_and_networks() -> None:
+    paper, mine = overlaid("paper"), {"data": "mine.py:images", "architecture": "fc", "widths": [3]}
+    assert cost.megabytes(study.read(config()), "dense", 4000) == 4001
+    # 60,000 images of 3 x 32 x 32 thrice; what resnet18 keeps of 128 of them, and half as much.
+    assert cost.megabytes(paper, "resnet18", 4000) == 4000 + 553 + 915
+    assert cost.megabytes(paper, "resnet50_tiny", 4000) > 4000 + 3 * 1_351 + 13_100
+    assert cost.megabytes(changed(networks={"mine": mine}), "mine", 4000) == 4000
+
+
 # --- Rates ---------------------------------------------------------------------------------------
 
 RATES = Rates(

@@ -1,6 +1,6 @@
 """The full grids of both papers: planned from nothing, in time, without the data at hand."""
 
-import time
+import resource
 
 import pytest
 
@@ -13,9 +13,11 @@ PAPER = ("--configfile", "studies/paper.yaml")
 
 def test_the_paper_study_is_planned_in_time(workflow: Workflow) -> None:
     assert not (workflow.folder / "data").exists()
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = workflow.snakemake("--dry-run", *PAPER)
-    assert time.perf_counter() - start < 60
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time: the machine may have other work.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 60
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = jobs_by_rule(done.stdout + done.stderr)
     assert sum(jobs.values()) < 1000
