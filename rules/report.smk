@@ -111,6 +111,11 @@ TABLES = {
         "What pruning methods make of the networks",
         [*BASELINE_RUNS, *NETWORK_FILES["sweep"]],
     ),
+    "reached": (
+        BASELINES,
+        "How far each network can be pruned",
+        [*NETWORK_FILES["bounds"], *NETWORK_FILES["sweep"], *BASELINE_RUNS],
+    ),
     "hyperparameters": (
         BASELINES,
         "How networks were trained and pruned",

@@ -43,7 +43,7 @@ MOST_JOBS = 2_000  # of a kind: what gathers them names all their files in one c
 MOST_VALUES = 1_000  # in a list
 # Names of what is no pruning method, in tables and figures.
 RESERVED = ("dense", "search", "beam")
-RESERVED_CLASSIFIERS = ("dense", "one_shot", "reoptimised")
+RESERVED_CLASSIFIERS = ("dense", "one_shot")
 
 
 def _distinct(values: list) -> list:

@@ -304,6 +304,40 @@ def test_baselines_stand_beside_the_network_they_are_compared_with() -> None:
     assert classifiers.baselines(sweeps).empty
 
 
+def test_reached_is_the_last_density_before_accuracy_is_lost() -> None:
+    """Luck beyond the first loss does not count; a method that never keeps it has none."""
+    ratios = np.array([0.0, 0.25, 0.5, 0.75])
+    sweep = pd.DataFrame({"pruning_ratio": ratios, "removed": [0, 25, 50, 75]})
+    sweep = sweep.assign(
+        validation_accuracy=[0.9, 0.89, 0.7, 0.9], test_accuracy=[0.8, 0.7, 0.6, 0.5]
+    )
+    bounds = pd.DataFrame(
+        {
+            "formula": ["B", "B"],
+            "operator": "ggn",
+            "negative": "psd",
+            "direction": "offset",
+            "rule": ["batch_std", "fixed"],
+            "pruning_ratio": [0.6, 0.7],
+        }
+    )
+    good, bad = pruned_file("net", "gem", [0.4, 0.3, 0.2]), pruned_file("net", "bad", [0.4])
+    good.table("runs")["validation_accuracy"] = [0.95, 0.9, 0.5]
+    good.table("runs")["test_accuracy"] = [0.6, 0.55, 0.4]
+    files = [
+        stored("bounds", "a/net.h5", {"bounds": bounds}, accuracy_tolerance=0.01),
+        stored("sweep", "a/net.h5", {"sweep": sweep}),
+        *(good, bad),
+    ]
+    found = {row["method"]: row for row in records(classifiers.reached(files))}
+    assert [row["source"] for row in found.values()] == ["predicted", *["measured"] * 3]
+    assert found["B ggn psd offset"]["pruning_ratio"] == 0.6
+    one_shot, gem = found["one_shot"], found["gem"]
+    assert (one_shot["density"], one_shot["test_accuracy"]) == (0.75, 0.7)
+    assert (gem["density"], gem["test_accuracy"]) == pytest.approx((0.3, 0.55))
+    assert np.isnan(found["bad"]["density"])
+
+
 def test_hyperparameters_are_those_that_files_were_made_with() -> None:
     recipe = dict.fromkeys(classifiers._RECIPE, 1) | {"milestones": [3, 5], "schedule": "step"}
     asked = {"data": "results/data/digits.h5", "state_dict": None, **recipe}
@@ -623,7 +657,16 @@ def test_answers_without_a_prediction_leave_theory_empty() -> None:
 
 OF_FRONTIER = ("certificate", "known", "exclusion", "power")
 OF_NETWORKS = (
-    *("rows", "curvature", "variation", "gaps", "penalties", "baselines", "hyperparameters"),
+    *(
+        "rows",
+        "curvature",
+        "variation",
+        "gaps",
+        "penalties",
+        "baselines",
+        "reached",
+        "hyperparameters",
+    ),
 )
 
 

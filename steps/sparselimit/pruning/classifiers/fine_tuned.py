@@ -7,7 +7,7 @@ and the first that does not, some more are tried: the fine-tuned threshold.
 
 from collections.abc import Iterator
 from copy import deepcopy
-from math import ceil, sqrt
+from math import ceil
 
 from sparselimit.errors import InputError
 from sparselimit.pruning.classifiers.masks import largest
@@ -25,23 +25,9 @@ def rounds(
     """
     if steps < 1 or refine < 0:
         raise InputError(f"fine_tuned: {steps} steps and {refine} refinements cannot be done")
-    good, bad = 1.0, None
-    for density in problem.densities:
-        made = _pruned(problem, density, steps, learning_rate)
-        yield made
-        if bad is None and problem.good_enough(made.network):
-            good = density
-        elif bad is None:
-            bad = density
-    for _ in range(refine if bad is not None else 0):
-        assert bad is not None
-        density = sqrt(good * bad)
-        made = _pruned(problem, density, steps, learning_rate)
-        yield made
-        if problem.good_enough(made.network):
-            good = density
-        else:
-            bad = density
+    yield from problem.refined(
+        lambda density: _pruned(problem, density, steps, learning_rate), refine
+    )
 
 
 def _pruned(problem: Problem, density: float, steps: int, learning_rate: float) -> Pruned:

@@ -1,9 +1,10 @@
 """What a pruning method is given to work on a classifier, and what it makes of it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 
 import torch
@@ -159,6 +160,29 @@ class Problem:
         validation = self.samples["validation"]
         dense = evaluate(self.trained, validation)[1]
         return dense - evaluate(network, validation)[1] <= self.tolerance
+
+    def refined(self, make: Callable[[float], Pruned], refine: int) -> Iterator[Pruned]:
+        """What is made of all densities, and then of some between: a threshold by bisection.
+
+        Between the last density up to which all are good enough and the next, `refine` more.
+        """
+        good, bad = 1.0, None
+        for density in self.densities:
+            made = make(density)
+            yield made
+            if bad is None and self.good_enough(made.network):
+                good = density
+            elif bad is None:
+                bad = density
+        for _ in range(refine if bad is not None else 0):
+            assert bad is not None
+            middle = sqrt(good * bad)
+            made = make(middle)
+            yield made
+            if self.good_enough(made.network):
+                good = middle
+            else:
+                bad = middle
 
     def with_recipe(self, **changes: object) -> Recipe:
         """The network's recipe with some of its fields changed."""

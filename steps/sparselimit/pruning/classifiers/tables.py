@@ -66,6 +66,43 @@ def _one_shot(sweep: Stored, densities: Sequence[float]) -> pd.DataFrame:
     )
 
 
+def reached(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `bounds` and `sweep` and `pruned-networks`: how far each network can be pruned.
+
+    `predicted` are the limits for a tolerated loss of the spread between batches. `measured` is the
+    least density of a method up to which validation accuracy stays within the tolerance of that of
+    the dense network; accuracies are those of the network there.
+    """
+    bounds, sweeps = by_name(files, "bounds"), by_name(files, "sweep")
+    parts = []
+    for name, file in bounds.items():
+        parts.append(_predicted(file.table("bounds")).assign(network=name))
+        own = [_pruned_runs(part) for part in _pruned(files) if _baseline(part)[0] == name]
+        sweep = sweeps[name].table("sweep").assign(method="one_shot")
+        measured = _thresholds(pd.concat([sweep, *own]), float(file.config["accuracy_tolerance"]))
+        parts.append(measured.assign(network=name))
+    table = pd.concat(parts, ignore_index=True)
+    columns = ["network", "source", "method", "density", "pruning_ratio"]
+    columns += ["validation_accuracy", "test_accuracy"]
+    return table.assign(density=1 - table.pruning_ratio)[columns]
+
+
+def _predicted(bounds: pd.DataFrame) -> pd.DataFrame:
+    """The limits for the published tolerance, by what tells the formulas apart."""
+    limits = bounds[bounds.rule == "batch_std"]
+    names = limits[["formula", "operator", "negative", "direction"]].agg(" ".join, axis=1)
+    return limits[["pruning_ratio"]].assign(source="predicted", method=names)
+
+
+def _thresholds(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
+    """The last run of each method up to which it keeps the accuracy of the least pruned one."""
+    runs = runs.sort_values("pruning_ratio", kind="stable", ignore_index=True)
+    enough = runs.validation_accuracy >= runs.validation_accuracy[0] - tolerance - 1e-12
+    within = runs[enough.groupby(runs.method).cummin()]
+    last = within.groupby("method").last().reindex(sorted(set(runs.method)))
+    return last.reset_index().assign(source="measured")
+
+
 def hyperparameters(files: Sequence[Stored]) -> pd.DataFrame:
     """From `network` and `pruned-networks`: how each network was trained, and each method told.
 
