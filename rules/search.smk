@@ -27,7 +27,7 @@ rule search_networks:
         mem_mb=growing(2000),
         runtime=enough(
             lambda w: cost.search_networks(
-                study, int(w.weights), shards_of(int(w.weights))
+                study, int(w.weights), study.search.shards(int(w.weights))
             )
         ),
     params:
