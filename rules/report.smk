@@ -188,7 +188,12 @@ FIGURES = {
         "What the search excludes",
         ["tables/exclusion.csv", "tables/power.csv"],
     ),
-    "widths": (WIDTHS, "Methods, by width", ["tables/methods.csv"]),
+    "widths": (METHODS, "Accuracy against target", ["tables/methods.csv"]),
+    "overparameterisation": (
+        WIDTHS,
+        "What does a wider network cost?",
+        ["tables/methods.csv"],
+    ),
     "success": (METHODS, "How often methods succeed", ["tables/success.csv"]),
     "connectivity": (
         METHODS,

@@ -1240,3 +1240,20 @@ def test_answer_shows_what_is_known_and_what_was_searched_in_vain() -> None:
     low, high = axes.get_xlim()
     assert low == 0
     assert high > table.predicted_high.max()
+
+
+def test_overparameterisation_has_a_panel_for_each_target_and_a_line_for_each_method() -> None:
+    table = given("overparameterisation", "default")["methods"]
+    drawn = figure("overparameterisation")
+    assert [axes.get_title() for axes in drawn.axes] == [
+        f"{target} weights kept" for target in (8, 10, 14, 32)
+    ]
+    styles = style.series(["imp", "imp_lth", "snip", "magnitude"])
+    rows = table[(table.study == "overparameterisation") & (table.target == 14)]
+    lines = [line for line in drawn.axes[2].lines if line.get_marker() not in ("None", "")]
+    for line, name in zip(lines, styles, strict=True):
+        expected = [
+            100 * rows[(rows.method == name) & (rows.network == f"w{width}")].accuracy_median.item()
+            for width in (3, 4, 16)
+        ]
+        np.testing.assert_allclose(points_of(line), np.stack([range(3), expected], axis=1))

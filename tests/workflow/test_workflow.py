@@ -26,6 +26,7 @@ AFTER_PRUNING = AFTER_RUNS | dict.fromkeys(
         *("spiral_limits", "table_meeting", "figure_meeting", "table_answers", "figure_answer"),
         *("table_methods", "table_thresholds", "table_success", "table_connectivity"),
         *("table_equal_budget", "figure_frontier", "figure_widths", "figure_connectivity"),
+        "figure_overparameterisation",
         *("figure_gap", "figure_success", "figure_repair", "explorer"),
     ),
     1,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import chain, product
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -45,6 +46,7 @@ from sparselimit.figures.style import (
 
 # Accuracies whose success rates are shown: one that small studies reach, and the benchmark's.
 _SUCCESS = (0.8, 0.95)
+_MOST_TARGETS = 6  # of the figure by width
 _KEYS = ["study", "method", "network", "target"]
 _ACCURACY = ("accuracy_median", "accuracy_p10", "accuracy_p90")
 _ROLES = ("method", "counting effective weights", "random, with its layerwise counts")
@@ -68,6 +70,41 @@ def widths(*, methods: pd.DataFrame) -> Figure:
             plot_with_band(axes, style, line.target, *(100 * line[part] for part in _ACCURACY))
         accuracy_axis(axes, shown, room=9)
     _legend_of_networks(figure, rows)
+    return figure
+
+
+@styled
+def overparameterisation(*, methods: pd.DataFrame) -> Figure:
+    """Accuracy (median) against the width that a method starts from, a panel for each target."""
+    rows = of_widths(pruned(methods))
+    if rows.empty:
+        return placeholder(NO_METHODS)
+    targets = np.unique(rows.target)
+    targets = targets[
+        np.linspace(0, len(targets) - 1, min(len(targets), _MOST_TARGETS)).astype(int)
+    ]
+    labels = network_labels(rows.network)
+    place = {network: i for i, network in enumerate(labels)}
+    styles = series(rows.method)
+    figure, panels = panel_grid(len(targets), abreast=3, height=5)
+    for panel, target in zip(panels, targets, strict=True):
+        corner = figure.axes[0] if figure.axes else None
+        axes = figure.add_subplot(panel.parts[0], sharex=corner, sharey=corner)
+        of_target = rows[rows.target == target]
+        for name, style in styles.items():
+            line = of_target[of_target.method == name]
+            line = line.assign(place=line.network.map(place)).sort_values("place")
+            axes.plot(line.place, 100 * line.accuracy_median, **style.line)
+        accuracy_axis(axes, 100 * rows.accuracy_median.to_numpy(), room=9)
+        axes.set_title(f"{target} weights kept")
+        axes.set_xticks(range(len(labels)), list(labels.values()))
+        axes.tick_params(labelleft=panel.leftmost, labelbottom=panel.lowest)
+        axes.set_ylabel("accuracy (%), median" if panel.leftmost else "")
+    figure.axes[0].set_xlim(-0.5, len(labels) - 0.5)
+    figure.supxlabel("width of the network that is pruned")
+    title = f"{count_range(rows.runs)} runs"
+    handles = legend_handles(styles.values())
+    figure.legend(handles=handles, title=title, loc="outside upper center", ncols=5)
     return figure
 
 

@@ -29,6 +29,7 @@ MODULES = {
     "search_success": "sparselimit.figures.search",
     "certificate": "sparselimit.figures.search",
     "widths": "sparselimit.figures.methods",
+    "overparameterisation": "sparselimit.figures.methods",
     "success": "sparselimit.figures.methods",
     "connectivity": "sparselimit.figures.methods",
     "repair": "sparselimit.figures.methods",
