@@ -345,6 +345,21 @@ def test_kept_weights_re_optimise_in_the_quadratic_model(network: Network) -> No
     assert (np.diff(rises) >= -1e-12).all()
 
 
+def test_scales_of_batch_normalisation_make_up_for_all_weights_in_the_quadratic_model(
+    normalised: Network,
+) -> None:
+    """To remove a layer's weights changes the linearised network as to take away its scale does."""
+    x = torch.randint(0, 256, (40, 2, 8, 8), dtype=torch.uint8)
+    rises = reoptimised_rises(normalised, (x, torch.arange(40) % 3))
+    w = flat(normalised).double().numpy() * prunable(normalised).numpy()
+    objective = Objective(
+        copy.deepcopy(normalised).double(), cross_entropy, x, torch.arange(40) % 3
+    )
+    left_alone = w @ objective.ggn_product(torch.from_numpy(w)).numpy() / 2
+    assert left_alone > 1e-3
+    assert rises.max() < 1e-9 * left_alone
+
+
 @pytest.mark.parametrize(
     ("damage", "tolerance", "expected"),
     [

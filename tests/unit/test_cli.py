@@ -434,14 +434,19 @@ def limits(step: Step, folder: Path, *inputs: object) -> store.Stored:
     return store.read(folder / "net-bounds.h5", "bounds")
 
 
-def test_from_data_to_the_limits_of_a_network(step: Step, tmp_path: Path) -> None:
-    """A convolutional one with batch normalisation."""
+def test_from_data_to_the_limits_of_a_network(
+    step: Step, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A convolutional one with batch normalisation; too few Lanczos steps are told of."""
     data, network = tmp_path / "digits.h5", tmp_path / "net.h5"
     assert step("data_digits", "--output", data) == 0
     trained = ("--architecture", "conv", "--widths", 2, 3, "--epochs", 2, "--l1", 1e-4)
     assert step("train_network", "--data", data, *trained, "--output", network) == 0
     bounds = limits(step, tmp_path, "--data", data, "--network", network)
     assert set(bounds.table("bounds").operator) == {"hessian", "ggn"}
+    told = [text for _, _, text in caplog.record_tuples if "Lanczos steps" in text]
+    assert len(told) == (bounds.table("bounds").reason != "").sum() > 0
+    assert all(", epsilon 0" in line for line in told)
     assert json.loads(str(bounds.attributes["config"]))["tolerances"] == [0.1]
     for name, file in (("networks", "net"), ("spectra", "net-ggn"), ("sweeps", "sweep")):
         files = (tmp_path / f"{file}.h5", "--output", tmp_path / f"{name}.csv")
