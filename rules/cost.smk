@@ -61,6 +61,7 @@ rule cost:
         rates=RATES,
     log:
         "logs/cost.log",
+    localrule: True
     conda:
         "../envs/conda.yaml"
     params:
