@@ -240,6 +240,11 @@ FIGURES = {
         "Pruning methods and the predicted limit",
         ["tables/baselines.csv", "tables/sweeps.csv", "tables/bounds.csv"],
     ),
+    "rounds": (
+        BASELINES,
+        "One-shot thresholds, round by round",
+        ["tables/baselines.csv", "tables/bounds.csv"],
+    ),
 }
 
 TABLE_FILES = [f"results/tables/{name}.csv" for name in TABLES]

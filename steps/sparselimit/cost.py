@@ -441,6 +441,8 @@ def prune_network(
     if choice.method == "fine_tuned":  # and at densities between, to refine
         trainings = len(part) + int(choice.options.get("refine", 0))
         once = int(choice.options["steps"])
+    if choice.method == "reoptimised":  # no training at all
+        trainings = 0
     steps = trainings * once if images else 0
     work = _gradients(network, steps * network.batch_size)
     return Jobs("prune_network", choice.name, 1, trainings, steps, (*START, work))

@@ -227,9 +227,10 @@ KINDS: dict[str, Kind] = {
     ),
     # What a pruning method made of it: networks one after another, each with its mask over the
     # prunable weights; the parameters that are left of each and its buffers, joined. `asked` is the
-    # density that was asked for, if one was; `epochs` is the cost beyond the network before it.
+    # density that was asked for, if one was; `epochs` is the cost beyond the network before it;
+    # `one_shot_weights` are left when of it, too, the smallest weights go at once.
     "pruned-networks": Kind(
-        1,
+        2,
         {
             "runs": Table(
                 {
@@ -238,6 +239,7 @@ KINDS: dict[str, Kind] = {
                     "weights": "i",
                     "density": "f",
                     "epochs": "f",
+                    "one_shot_weights": "i",
                     "fit_loss": "f",
                     "fit_accuracy": "f",
                     "validation_loss": "f",

@@ -231,12 +231,13 @@ def baselines_table(networks: int, methods: list[str]) -> pd.DataFrame:
     """A dense network of 95%; methods lose the more the sparser, each later than the next."""
     rows: list[tuple] = []
     for network in (f"net{i}" for i in range(networks)):
-        rows.append((network, "dense", 0, 1.0, 0.95))
-        rows += [
-            (network, method, number, density, 0.95 - 0.02 * (place + 1) * (1 / density - 1) ** 0.5)
-            for place, method in enumerate(methods)
-            for number, density in enumerate((0.5, 0.2, 0.1, 0.02))
-        ]
+        rows.append((network, "dense", 0, np.nan, 1.0, np.nan, 0.95))
+        for place, method in enumerate(methods):
+            for number, density in enumerate((0.5, 0.2, 0.1, 0.02)):
+                asked = np.nan if method == "imp" else density
+                accuracy = 0.95 - 0.02 * (place + 1) * (1 / density - 1) ** 0.5
+                run = (network, method, number, asked, density, 0.3 + 0.7 * density, accuracy)
+                rows.append(run)
     return pd.DataFrame(rows, columns=COLUMNS["baselines"])
 
 
@@ -972,6 +973,20 @@ def test_baselines_shows_methods_and_the_dense_network_and_predictions() -> None
     named = [text.get_text() for text in figure("baselines").legends[0].get_texts()]
     assert {"IMP, with rewinding", "Rare Gems, L2", "Smart-Ratio", "mine"} < set(named)
     assert sum(name.startswith("predicted: ") for name in named) == 4
+
+
+def test_rounds_shows_each_round_and_its_threshold() -> None:
+    """Of methods in rounds alone: IMP here."""
+    axes = figure("rounds").axes[0]
+    lines = [points_of(line) for line in axes.lines if len(points_of(line)) == 4]
+    density = np.array([0.5, 0.2, 0.1, 0.02])
+    assert len(lines) == 2
+    np.testing.assert_allclose(lines[0], np.stack([np.arange(4), density], axis=1))
+    np.testing.assert_allclose(lines[1][:, 1], 0.3 + 0.7 * density)
+    bounds = given("rounds", "default")["bounds"]
+    bounds = principal(bounds[(bounds.network == "net0") & (bounds.rule == "batch_std")])
+    across = {xy[0, 1] for xy in map(points_of, axes.lines) if len(xy) == 2}
+    assert across == set(1 - bounds.pruning_ratio)
 
 
 def test_predictions_shows_every_row_once() -> None:

@@ -24,7 +24,7 @@ from sparselimit.networks.network import Design, Network
 from sparselimit.pruning.classifiers import masks, rare_gems, registry, smart_ratio
 from sparselimit.pruning.classifiers.problem import Problem, Pruned, layers_of, weight_of
 from sparselimit.pruning.classifiers.registry import Choice
-from sparselimit.pruning.classifiers.results import content, kept_parameters
+from sparselimit.pruning.classifiers.results import content, kept_parameters, one_shot_weights
 from sparselimit.training import Recipe
 from tests.unit.refusals import refused
 from tests.unit.test_training import blobs, pictures
@@ -517,6 +517,26 @@ def test_a_result_file_holds_every_network(tmp_path: Path) -> None:
     layers = stored.table("layers")
     assert layers.groupby("run").kept.sum().tolist() == runs.weights.tolist()
     assert layers.weights[layers.run == 0].tolist() == list(given.sizes)
+
+
+def test_the_one_shot_threshold_of_a_pruned_network_is_that_of_its_own_sweep() -> None:
+    given = replace(problem(0.7, recipe=replace(RECIPE, epochs=20)), tolerance=0.04)
+    (pruned,) = made("fine_tuned", given, steps=30, refine=0)
+    enough = one_shot_weights(given, pruned)
+    values, validation = given.values(pruned.network), given.samples["validation"]
+    own = evaluate(pruned.network, validation)[1]
+
+    def lost(kept: int) -> float:
+        cut = copy.deepcopy(pruned.network)
+        given.set_values(cut, torch.where(masks.largest(values.abs(), kept), values, 0.0))
+        return own - evaluate(cut, validation)[1]
+
+    total = int(pruned.mask.sum())
+    assert 1 < enough < total
+    step = ceil(total / 100)
+    assert all(lost(kept) <= 0.04 + 1e-9 for kept in range(enough, total + 1, step))
+    assert lost(enough - step) > 0.04
+    assert torch.equal(given.values(pruned.network), values)
 
 
 def test_no_network_at_all_is_an_empty_file(tmp_path: Path) -> None:

@@ -275,6 +275,7 @@ def pruned_file(network: str, method: str, asked: list[float | None], **options:
             "weights": [40 - 10 * i for i in range(len(asked))],
             "density": [0.4 - 0.1 * i for i in range(len(asked))],
             "epochs": 7.0,
+            "one_shot_weights": [20] * len(asked),
             **QUALITY,
         }
     )
@@ -301,6 +302,7 @@ def test_baselines_stand_beside_the_network_they_are_compared_with() -> None:
     gems = table[table.method == "gem"]
     assert gems.pruning_ratio.tolist() == pytest.approx([0.6, 0.7])
     assert gems["round"].tolist() == [0, 1]
+    assert gems.one_shot_density.tolist() == pytest.approx([0.2, 0.2])
     assert classifiers.baselines(sweeps).empty
 
 

@@ -99,7 +99,10 @@ def test_an_option_of_a_method_reruns_that_method(finished: Workflow) -> None:
 
 
 def test_an_option_of_a_baseline_reruns_that_baseline(finished: Workflow) -> None:
-    after = ("table_baselines", "table_hyperparameters", "figure_baselines", "provenance", "all")
+    after = (
+        *("table_baselines", "table_reached", "table_hyperparameters"),
+        *("figure_baselines", "figure_rounds", "provenance", "all"),
+    )
     planned = finished.planned("baselines: {methods: {imp: {fraction: 0.5}}}")
     assert planned == {"prune_network": 1, **dict.fromkeys(after, 1)}
 

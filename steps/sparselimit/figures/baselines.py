@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from sparselimit.figures.layout import legend_handles, panel_grid, placeholder
 from sparselimit.figures.limits import principal, variants
@@ -69,6 +69,53 @@ def baselines(*, baselines: pd.DataFrame, sweeps: pd.DataFrame, bounds: pd.DataF
     handles = [*legend_handles([*styles.values(), _ONE_SHOT, _DENSE]), *marks.values()]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
+
+
+@styled
+def rounds(*, baselines: pd.DataFrame, bounds: pd.DataFrame) -> Figure:
+    """Density of each round, and the one-shot threshold of its network; a panel per network.
+
+    Methods in rounds are those whose networks were not asked for by their density.
+    """
+    chained = baselines[baselines.asked.isna() & (baselines.method != "dense")]
+    if chained.empty:
+        return placeholder("no method that prunes in rounds was run")
+    styles = styles_of(set(chained.method))
+    names = chained.network.unique()
+    figure, panels = panel_grid(len(names), abreast=3, height=6)
+    marks: dict[str, Line2D] = {}
+    for panel, name in zip(panels, names, strict=True):
+        axes = figure.add_subplot(panel.parts[0])
+        limit = bounds[(bounds.network == name) & (bounds.rule == "batch_std")]
+        for style, rows in variants(principal(limit)):
+            for ratio in rows.pruning_ratio.dropna():
+                line = axes.axhline(1 - ratio, color=style.color, linestyle=style.linestyle, lw=0.9)
+                marks[style.label] = line
+                line.set_label(f"predicted: {style.label}")
+        for method, style in styles.items():
+            rows = chained[(chained.network == name) & (chained.method == method)]
+            rows = rows.sort_values("round")
+            axes.plot(rows["round"], rows.density, **style.line)
+            axes.plot(rows["round"], rows.one_shot_density, **_threshold(style).line)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        axes.set_title(f"network: {name}")
+    figure.supxlabel("round (0: the dense network)")
+    figure.supylabel("density (fraction of prunable weights)")
+    both = [part for style in styles.values() for part in (style, _threshold(style))]
+    figure.legend(
+        handles=[*legend_handles(both), *marks.values()], loc="outside upper center", ncols=2
+    )
+    return figure
+
+
+def _threshold(style: Series) -> Series:
+    """How the one-shot thresholds of a method's rounds are drawn."""
+    label = f"{style.label}: one-shot threshold"
+    return replace(style, label=label, linestyle="--", filled=False)
 
 
 def _density_axis(axes: Axes, least: float) -> None:

@@ -47,6 +47,7 @@ MODULES = {
     "cone": "sparselimit.figures.geometry",
     "geometry": "sparselimit.figures.geometry",
     "baselines": "sparselimit.figures.baselines",
+    "rounds": "sparselimit.figures.baselines",
 }
 
 # Accuracies and shares are fractions; a row of `methods` whose method is `dense` is not pruned.
@@ -84,7 +85,9 @@ COLUMNS = {
         *("rate", "rate_low", "rate_high"),
     ],
     "sweeps": ["network", "pruning_ratio", "fit_loss", "validation_accuracy", "test_accuracy"],
-    "baselines": ["network", "method", "round", "density", "test_accuracy"],
+    "baselines": [
+        *("network", "method", "round", "asked", "density", "one_shot_density", "test_accuracy"),
+    ],
     "bounds": [
         *("network", "operator", "negative", "formula", "direction", "rule", "epsilon"),
         *("prunable", "pruning_ratio", "one_shot_ratio", "reoptimised_ratio"),

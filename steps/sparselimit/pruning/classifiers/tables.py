@@ -26,7 +26,11 @@ def baselines(files: Sequence[Stored]) -> pd.DataFrame:
         if (made.network == file.path.stem).any()
     ]
     columns = ["network", "method", "round", "asked", "weights", "density", "pruning_ratio"]
-    columns += ["epochs", *(f"{split}_{w}" for split in _SPLITS for w in ("loss", "accuracy"))]
+    columns += [
+        "epochs",
+        "one_shot_density",
+        *(f"{split}_{w}" for split in _SPLITS for w in ("loss", "accuracy")),
+    ]
     if not swept:
         return pd.DataFrame(columns=columns)
     table = pd.concat([*swept, made], ignore_index=True)[columns]
@@ -41,7 +45,13 @@ def _pruned_runs(file: Stored) -> pd.DataFrame:
     """The runs of a `pruned-networks` file, with their network and what their method is called."""
     runs = file.table("runs")
     network, method = _baseline(file)
-    return runs.assign(network=network, method=method, pruning_ratio=1 - runs.density)
+    share = runs.density / runs.weights
+    return runs.assign(
+        network=network,
+        method=method,
+        pruning_ratio=1 - runs.density,
+        one_shot_density=runs.one_shot_weights * share,
+    )
 
 
 def _baseline(file: Stored) -> tuple[str, str]:
