@@ -21,6 +21,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def main(arguments: Namespace) -> None:
+    # The 10 bits that TF32 leaves of a convolution's products are too few for Lanczos iteration.
+    torch.backends.cudnn.allow_tf32 = False
     module, data = classifier.read_trained(
         arguments.network, arguments.data, arguments.device, arguments.code
     )

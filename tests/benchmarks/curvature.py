@@ -217,8 +217,9 @@ def peak(hidden: int, steps: int, memory: int) -> None:
 def memory() -> None:
     for steps, budget, where in ((100, MEMORY, "memory"), (20, MEMORY, "memory"), (20, 1, "file")):
         measured = []
-        for hidden in (100, 1000, 2000):
-            command = [sys.executable, __file__, "--peak", *map(str, (hidden, steps, budget))]
+        for hidden in (100, 400, 800):
+            command = [sys.executable, __file__, "memory", "--peak"]
+            command += map(str, (hidden, steps, budget))
             told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             measured.append([int(number) for number in told.split()])
         (base, least), *rest = measured
@@ -242,6 +243,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if arguments.peak:
         peak(*arguments.peak)
+        return
     if "products" in arguments.tables:
         title("network", "parameters", "samples", "matrix", "code", "ms per product", "gradients")
         for name in arguments.networks:
