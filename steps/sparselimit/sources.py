@@ -6,6 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 STEPS = ROOT / "steps"
+# What imports stand in: there are none in expressions, and these are most of a file.
+_STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 
 
 def sources(script: str, *modules: str) -> list[str]:
@@ -44,13 +46,13 @@ def _imported_names(file: Path) -> set[str]:
     pending: list[ast.AST] = [ast.parse(file.read_text(), str(file))]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        pending += ast.iter_child_nodes(node)
+        pending += (child for child in ast.iter_child_nodes(node) if isinstance(child, _STATEMENTS))
     return {name for name in names if name.split(".")[0] == "sparselimit"}
 
 
