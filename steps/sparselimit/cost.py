@@ -17,6 +17,7 @@ from dataclasses import astuple, dataclass
 from itertools import pairwise
 from math import ceil, exp, log
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparselimit import own
 from sparselimit.datasets import spiral_arms, spiral_segment_counts
@@ -26,7 +27,9 @@ from sparselimit.pruning.classifiers import registry as classifiers
 from sparselimit.pruning.registry import Choice
 from sparselimit.search.blocks import Blocks
 from sparselimit.search.counting import totals
-from sparselimit.study import Network, Search, Study
+
+if TYPE_CHECKING:  # whose edits rerun no step
+    from sparselimit.study import Network, Search, Study
 
 MEASURED = Path(__file__).with_name("rates.csv")
 
