@@ -49,12 +49,13 @@ def baselines(*, baselines: pd.DataFrame, sweeps: pd.DataFrame, bounds: pd.DataF
         axes = figure.add_subplot(panel.parts[0])
         made = baselines[baselines.network == name]
         sweep = sweeps[sweeps.network == name].sort_values("pruning_ratio")
-        limit = bounds[(bounds.network == name) & (bounds.rule == "batch_std")]
-        _density_axis(axes, made.density.min())
+        limit = principal(bounds[(bounds.network == name) & (bounds.rule == "batch_std")])
+        predicted = 1 - limit.pruning_ratio[limit.pruning_ratio < 1]
+        _density_axis(axes, min([made.density.min(), *predicted]))
         axes.plot(1 - sweep.pruning_ratio, 100 * sweep.test_accuracy, **_ONE_SHOT.line)
         for accuracy in made.test_accuracy[made.method == "dense"]:
             axes.axhline(100 * accuracy, color=_DENSE.color, linestyle=_DENSE.linestyle, lw=0.8)
-        for style, rows in variants(principal(limit)):
+        for style, rows in variants(limit):
             for ratio in rows.pruning_ratio.dropna():
                 line = axes.axvline(1 - ratio, color=style.color, linestyle=style.linestyle, lw=0.9)
                 marks[style.label] = line
