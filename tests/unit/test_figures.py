@@ -847,7 +847,7 @@ def test_connectivity_shows_shares_of_weights_runs_and_neurons() -> None:
     assert points_of(start).tolist() == [[10, 90], [12, 90]]
     assert points_of(end).tolist() == [[10, 50], [12, 50]]
     assert points_of(runs.lines[0]).tolist() == [[10, 25], [12, 100]]
-    left, width = 9.2, 1.6  # without the output:
+    left, width = 9.6, 0.8  # without the output:
     of_ten = [(left, 0, width, 50), (left, 50, width, 25), (left, 75, width, 25)]
     np.testing.assert_allclose([bar for bar in bars(neurons) if bar[0] < 10], of_ten)
     assert drawn.legends[1].get_title().get_text() == "neurons at width 3"
