@@ -82,7 +82,7 @@ def test_every_script_explains_itself(script: str) -> None:
     docstring = (STEPS / f"{script}.py").read_text().split('"""')[1]
     said = " ".join(done.stdout.split())
     assert " ".join(docstring.split()) in said
-    output = "[--output OUTPUT]" if script in ("score", "verify") else "--output OUTPUT"
+    output = "[--output OUTPUT]" if script in ("cost", "score", "verify") else "--output OUTPUT"
     assert said.startswith(f"usage: {script}.py [-h] {output}")
     assert "file to write" in said
 

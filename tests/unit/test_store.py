@@ -43,11 +43,15 @@ EVERYTHING = Kind(
     },
 )
 
+# The one table alone, without what else such a file holds.
+TABLE_ALONE = Kind(1, {"geometry": KINDS["geometry"].parts["geometry"]})
+
 
 @pytest.fixture(scope="module", autouse=True)
-def _kind_with_every_part() -> Iterator[None]:
+def _kinds_of_these_tests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(KINDS, "everything", EVERYTHING)
+        patch.setitem(KINDS, "geometry", TABLE_ALONE)
         yield
 
 
