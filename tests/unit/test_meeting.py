@@ -346,6 +346,7 @@ def test_content_goes_on_where_it_was_stopped(
     with pytest.raises(Stopped):
         meeting.content(given, KNOWN, points, DECAY, 20, where)
     assert where.exists()
+    monkeypatch.setattr(Checkpoint, "__init__", original)
     found = meeting.content(given, KNOWN, points, DECAY, 20, where)
     assert calls == [0, 1]
     for name, value in whole.items():

@@ -101,7 +101,8 @@ def test_an_option_of_a_method_reruns_that_method(finished: Workflow) -> None:
 def test_an_option_of_a_baseline_reruns_that_baseline(finished: Workflow) -> None:
     after = (
         *("table_baselines", "table_reached", "table_hyperparameters"),
-        *("figure_baselines", "figure_rounds", "provenance", "all"),
+        *("table_outcomes", "table_extent", "figure_outcomes", "figure_stuck"),
+        *("figure_baselines", "figure_rounds", "overview", "provenance", "all"),
     )
     planned = finished.planned("baselines: {methods: {imp: {fraction: 0.5}}}")
     assert planned == {"prune_network": 1, **dict.fromkeys(after, 1)}
