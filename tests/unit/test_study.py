@@ -277,7 +277,7 @@ def test_runs_of_a_study_are_counted() -> None:
     # two learning rates, one schedule, and the study's own number of seeds.
     assert one.count(whole.runs) == 2 * (4 + 5 + 5) * 2 * 1 * 4
     assert one.model_copy(update={"seeds": 3}).count(whole.runs) == 2 * 14 * 6
-    assert whole.prune.studies["optimal_start"].count(whole.runs) == 7 * 2 * 1 * 8
+    assert whole.prune.studies["optimal_start"].count(whole.runs) == 4 * 2 * 1 * 8
 
 
 def test_a_search_of_blocks_is_cut_into_jobs_that_have_networks() -> None:
