@@ -21,7 +21,7 @@ PARTS = {
 def loaded(path: Path) -> dict[str, pd.DataFrame | np.ndarray]:
     """What a figure is given of a file: a table by its name, or parts of a result file."""
     if path.suffix == ".csv":
-        return {path.stem: pd.read_csv(path)}
+        return {path.stem: store.read_table(path)}
     stored = store.read(path, *PARTS)
     return {name: stored.content[name] for name in PARTS[str(stored.attributes["kind"])]}
 

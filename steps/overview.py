@@ -3,8 +3,6 @@
 from argparse import Namespace
 from pathlib import Path
 
-import pandas as pd
-
 from sparselimit import cli, store
 from sparselimit.overview import page
 
@@ -12,7 +10,7 @@ TABLES = ("answers", "frontier", "extent")
 
 
 def main(arguments: Namespace) -> None:
-    answers, frontier, extent = map(pd.read_csv, [getattr(arguments, name) for name in TABLES])
+    answers, frontier, extent = (store.read_table(getattr(arguments, name)) for name in TABLES)
     figure = arguments.figure.read_text("utf-8")
     store.write_text(arguments.output, page(answers, frontier, extent, figure))
 

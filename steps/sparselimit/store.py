@@ -120,6 +120,17 @@ def write_text(path: Path | str, text: str) -> None:
     _replace(Path(path), text.encode())
 
 
+def read_table(path: Path | str) -> pd.DataFrame:
+    """Read a table as the steps write them (CSV). Raises StoreError if it cannot be read."""
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise StoreError(
+            f"{path}: not a readable table ({reason}); run the step that makes it"
+        ) from error
+
+
 def read(path: Path | str, *kinds: str) -> Stored:
     """Read a result file of one of the given kinds, whole.
 

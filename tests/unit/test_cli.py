@@ -196,6 +196,10 @@ def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
         ("table --name methods {disc} --output {out}", ["disc.h5", "'points'", "runs"]),
         ("table --name thresholds {disc} --output {out}", ["0 files given where one is needed"]),
         ("table --name nothing {disc} --output {out}", ["--name", "nothing", "methods"]),
+        (
+            "figure --name search_success {folder}/search_success.csv --output {out}",
+            ["search_success.csv", "No such file", "run the step"],
+        ),
     ],
 )
 def test_whatever_is_wrong_is_told_in_one_line(

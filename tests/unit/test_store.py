@@ -477,3 +477,17 @@ def test_text_is_written_whole(tmp_path: Path) -> None:
     store.write_text(path, "b,ß\n")
     assert path.read_text(encoding="utf-8") == "b,ß\n"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'a,b\n"1,2\n', b"a\n1,2\n3,4,5\n"])
+def test_damaged_csv_tables_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "methods.csv"
+    path.write_bytes(content)
+    with refused("methods.csv", "not a readable table", "run the step"):
+        store.read_table(path)
+
+
+def test_a_csv_table_is_what_was_written(tmp_path: Path) -> None:
+    table = pd.DataFrame({"name": ["a", "b"], "value": [0.1, np.nan]})
+    store.write_text(tmp_path / "t.csv", table.to_csv(index=False))
+    pd.testing.assert_frame_equal(store.read_table(tmp_path / "t.csv"), table)

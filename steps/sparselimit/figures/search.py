@@ -192,7 +192,7 @@ def search(*, frontier: pd.DataFrame, search_runs: pd.DataFrame) -> Figure:
     fewest, most = frontier.networks.min(), frontier.runs.max()
     decades = 10 ** (np.floor(np.log10([fewest, most])) + np.array([-0.2, 1]))
     tried.set(yscale="log", ylabel="number tried", ylim=decades)
-    tried.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    tried.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     tried.tick_params(labelbottom=False)
     dead.plot(frontier.weights, 100 * frontier.dead, color=BLACK, marker="o")
     dead.set(xlabel="weights", ylabel="runs that died (%)", ylim=(-3, 103))
