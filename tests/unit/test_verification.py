@@ -204,7 +204,7 @@ def test_only_a_search_can_be_trained_again(folder: Path) -> None:
     assert "--rerun needs one search" in refusal.stderr
 
 
-@pytest.mark.parametrize("name", ["beam.h5"])
+@pytest.mark.parametrize("name", ["beam.h5", "frontier.h5"])
 def test_the_largest_runs_so_far_hold(name: str) -> None:
     """Every network of the committed results does what is claimed, on the points made anew."""
     path = Path(__file__).parents[2] / "docs" / "results" / name
