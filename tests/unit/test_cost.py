@@ -128,7 +128,7 @@ def test_classifiers_are_counted() -> None:
     assert trained.steps == 60 * (fit // 128)
     given = changed(networks={"dense": {"state_dict": "a.pt"}})
     assert cost.train_network(given, "dense").steps == 0
-    assert cost.spectrum(one, "dense", "ggn").steps == (2 + 20) * 200 + 64
+    assert cost.spectrum(one, "dense", "ggn").steps == (2 + 12) * 200 + 64
     assert cost.spectrum(one, "dense", "hessian").steps == 2 * 2000 + 64
     (work,) = cost.sweep_network(one, "conv").work[1:]
     assert work.amount == pytest.approx(200 * (fit + 300 + 300) / 3)
