@@ -131,7 +131,7 @@ def settled(errors: dict[int, float]) -> int | None:
 
 def pyhessian_density(module: nn.Module, x: Tensor, y: Tensor, steps: int) -> Spectrum:
     """The spectrum from one probe of PyHessian's, without its smoothing."""
-    import pyhessian  # type: ignore[import-not-found]
+    import pyhessian
 
     def eig(matrix: Tensor, eigenvectors: bool) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(matrix)
