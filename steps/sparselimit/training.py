@@ -174,6 +174,7 @@ def train(
     steps: range | None = None,
     penalty: Callable[[], Tensor] | None = None,
     before: Callable[[int], None] | None = None,
+    identity: Sequence[object] = (),
 ) -> pd.DataFrame:
     """Train in place, from the values that the module has; returns the history, a row per epoch.
 
@@ -181,6 +182,7 @@ def train(
     steps    those of the recipe that are done, if not all
     penalty  a further term of the loss
     before   is called before each step with its number; what it changes must be the module's state
+    identity all that decides what these two do, without which there is no checkpoint with them
 
     The random choices of a step follow from the seed and its number. With a `checkpoint` path the
     run saves its state there now and then, at its end, and on SIGTERM, which then ends it by
@@ -190,11 +192,13 @@ def train(
     Raises InputError when the loss is no longer finite, when there is nothing to crop, when a batch
     does not fit in the GPU's memory, and for a checkpoint that is damaged or of another run.
     """
+    if checkpoint is not None and (penalty or before) and not identity:
+        raise InputError("a training with a penalty or `before` needs an identity for a checkpoint")
     run = _Run(module, fit, validation, recipe, fixed, penalty, before)
     todo = range(recipe.steps(len(fit[1]))) if steps is None else steps
     keeper = None
     if checkpoint is not None:
-        keeper = Checkpoint(checkpoint, [*run.identity(), todo], CHECKPOINT_SECONDS)
+        keeper = Checkpoint(checkpoint, [*run.identity(), *identity, todo], CHECKPOINT_SECONDS)
     try:
         # Without this, convolutions on a GPU may choose another algorithm at every run.
         with (
@@ -248,7 +252,7 @@ class _Run:
         self.history: list[dict[str, float]] = []
 
     def identity(self) -> list[object]:
-        """All that decides the result."""
+        """All that decides the result, but for what `penalty` and `before` do."""
         start = [*self.module.parameters(), *self.module.buffers()]
         fixed = [which for _, which, _ in self.fixed]
         data = [*self.fit, *self.validation]

@@ -249,6 +249,17 @@ def test_scores_stay_in_their_range_and_lowest_go_first(monkeypatch: pytest.Monk
     assert counts == [round(n * (given.count(0.2) / n) ** (i / 4)) for i in range(1, 5)]
 
 
+def test_gems_told_otherwise_do_not_go_on_from_each_others_checkpoint(tmp_path: Path) -> None:
+    """The penalty, the rounds and the protocol decide the scores, and no recipe knows them."""
+    given = problem(0.3, checkpoint=tmp_path / "out.h5.checkpoint")
+    made("rare_gems", given, period=2)
+    for options in ({"l2": 0.01, "period": 2}, {"period": 1}):
+        with refused("a checkpoint of another run"):
+            made("rare_gems", given, **options)
+    with refused("a checkpoint of another run"):
+        made("rare_gems", replace(given, protocol="published"), period=2)
+
+
 def test_sanity_checks_keep_the_counts_of_layers() -> None:
     given = problem(0.4)
     gem, new, shuffled, inverted = (

@@ -355,3 +355,17 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no checkpoint")
     with refused(str(path), "not a readable checkpoint"):
         _run(Small(), path)
+
+
+def test_a_checkpoint_has_to_know_what_a_penalty_does(tmp_path: Path) -> None:
+    """A function cannot be told from another."""
+    module = Small()
+    with refused("penalty", "identity"):
+        training.train(
+            module,
+            pictures(70, 0),
+            pictures(20, 1),
+            CROPS,
+            tmp_path / "net.h5.checkpoint",
+            penalty=lambda: flat(module).square().sum(),
+        )

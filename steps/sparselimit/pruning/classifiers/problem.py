@@ -1,7 +1,7 @@
 """What a pruning method is given to work on a classifier, and what it makes of it."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import sqrt
@@ -130,6 +130,7 @@ class Problem:
         steps: range | None = None,
         penalty: Callable[[], Tensor] | None = None,
         before: Callable[[int], None] | None = None,
+        identity: Sequence[object] = (),
     ) -> float:
         """Train any module on the network's data, see `training.train`; returns the epochs."""
         logging.info("training %s", name)
@@ -147,6 +148,7 @@ class Problem:
             steps=steps,
             penalty=penalty,
             before=before,
+            identity=identity,
         )
         done = range(self.steps(recipe)) if steps is None else steps
         return len(done) / recipe.per_epoch(len(fit[1]))

@@ -69,7 +69,12 @@ def pruned(
         protocol="exact",
     )
     epochs = problem.fit(
-        gem.network, f"{name}-scores", recipe, penalty=gem.penalty, before=gem.before
+        gem.network,
+        f"{name}-scores",
+        recipe,
+        penalty=gem.penalty,
+        before=gem.before,
+        identity=gem.identity(),
     )
     mask = _checked(problem, gem.mask(), check)
     network = problem.start() if check == "reinit" else signed_constant(problem)
@@ -147,6 +152,10 @@ class Gem:
             scores = Scores(torch.tensor(drawn).to(weight))
             parametrize.register_parametrization(layer, "weight", scores)
             self.parts.append(scores)
+
+    def identity(self) -> list[object]:
+        """All that decides what is penalised and dropped."""
+        return [self.l2, self.density, self.every, self.prunings, self.problem.protocol]
 
     def penalty(self) -> Tensor:
         """Of the scores of all weights, dropped or not."""
