@@ -1,4 +1,5 @@
-# Pruning methods on trained classifiers: one job for each network, method and share of densities.
+# Pruning methods on trained classifiers: one job for each network, method and share of densities;
+# and one for each network with the limits predicted along the rounds of those that have some.
 import json
 
 BASELINE_METHODS = study.baselines.choices
@@ -12,6 +13,13 @@ BASELINE_RUNS = [
     for network in study.pruned_networks
     for method, parts in BASELINE_PARTS.items()
     for part in range(len(parts))
+]
+# What methods make in rounds, one network from the other.
+CHAINED = [name for name, choice in BASELINE_METHODS.items() if choice.chained]
+ROUND_LIMITS = [
+    f"results/round_limits/{network}.h5"
+    for network in study.pruned_networks
+    if CHAINED and "ggn" in study.spectrum.steps
 ]
 
 
@@ -59,3 +67,38 @@ rule prune_network:
         "python {input.script} {params.network} {params.method} --options {params.options:q} "
         "--densities {params.densities} --pruning-protocol {params.protocol} {params.accuracy} "
         "{params.recipe} --device {resources.device} --output {output} > {log} 2>&1"
+
+
+rule round_limits:
+    input:
+        **NETWORK,
+        script="steps/round_limits.py",
+        library=sources("round_limits.py"),
+        pruned=expand(
+            "results/baselines/{{network}}/{baseline}/part-000-of-001.h5",
+            baseline=CHAINED,
+        ),
+    output:
+        "results/round_limits/{network}.h5",
+    log:
+        "logs/round_limits-{network}.log",
+    benchmark:
+        "benchmarks/round_limits-{network}.jsonl"
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        device=study.device,
+        gpu=GPUS,
+        mem_mb=roomy(8000),
+        runtime=enough(lambda w: cost.round_limits(study, w.network)),
+    params:
+        network=network_flags,
+        lanczos=flags(study.spectrum, "split", "probes", "offsets", "seed"),
+        steps=study.spectrum.steps.get("ggn"),
+        batch_size=study.bounds.batch_size,
+    message:
+        "predict the pruning limits of {wildcards.network} round by round"
+    shell:
+        "python {input.script} {params.network} --pruned {input.pruned} "
+        "--steps {params.steps} {params.lanczos} --batch-size {params.batch_size} "
+        "--device {resources.device} --output {output} > {log} 2>&1"

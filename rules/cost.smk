@@ -41,6 +41,7 @@ PLAN = [
         for name in study.pruned_networks
         for part in BASELINE_PARTS[method]
     ),
+    *(cost.round_limits(study, name) for name in study.pruned_networks if ROUND_LIMITS),
     cost.geometry(study),
     *(cost.small(name, "", jobs) for name, jobs in SMALL.items()),
 ]

@@ -111,6 +111,11 @@ TABLES = {
         "What pruning methods make of the networks",
         [*BASELINE_RUNS, *NETWORK_FILES["sweep"]],
     ),
+    "rounds": (
+        BASELINES,
+        "Limits, round by round",
+        [*BASELINE_RUNS, *ROUND_LIMITS],
+    ),
     "reached": (
         BASELINES,
         "How far each network can be pruned",
@@ -243,7 +248,7 @@ FIGURES = {
     "rounds": (
         BASELINES,
         "One-shot thresholds, round by round",
-        ["tables/baselines.csv", "tables/bounds.csv"],
+        ["tables/rounds.csv"],
     ),
 }
 

@@ -1,5 +1,6 @@
 """What each kind of result file holds: the contract between its writers and readers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 
 # Type letters as in numpy: f float, i integer, b boolean (stored as packed bits), U text.
 _TYPES = {"f": "f", "i": "iu", "b": "b", "U": "OUT"}
+_NUMPY = {"f": "float64", "i": "int64", "b": "bool", "U": "object"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Table:
     columns: dict[str, str]
     rows: str = "rows"
 
+    def frame(self, rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+        """Rows as such a table, which has its types even if there are none."""
+        types = {name: _NUMPY[letter[0]] for name, letter in self.columns.items()}
+        return pd.DataFrame(rows, columns=list(types)).astype(types)
+
     def problem(self, value: object, sizes: dict[str, int]) -> str | None:
         if not isinstance(value, pd.DataFrame):
             return "is not a table"
@@ -68,6 +75,12 @@ class Kind:
 
     version: int
     parts: dict[str, Array | Table] = field(default_factory=dict)
+
+    def table(self, part: str) -> Table:
+        """The declaration of a part that is a table."""
+        declared = self.parts[part]
+        assert isinstance(declared, Table)
+        return declared
 
 
 # Identity of a training run on the spiral, and what came of it.
@@ -94,6 +107,20 @@ READING = {
     "direction": "U",
     "rule": "U",
     "epsilon": "f",
+}
+
+# What came of it; see `limits.bounds`.
+LIMIT = {
+    "prunable": "i",
+    "resolution": "f",
+    "removed_lower": "i",
+    "removed_upper": "i",
+    "pruning_ratio": "f?",
+    "density": "f?",
+    "radius": "f?",
+    "tau": "f?",
+    "sensitivity": "f?",
+    "reason": "U",
 }
 
 KINDS: dict[str, Kind] = {
@@ -300,6 +327,22 @@ KINDS: dict[str, Kind] = {
             "batch_losses": Array("f", ("batches",)),
         },
     ),
+    # Limits predicted for networks pruned in rounds: counts and ratios are of the weights that each
+    # has left (`prunable`), among its parameters.
+    "round-limits": Kind(
+        1,
+        {
+            "limits": Table(
+                {
+                    "method": "U",
+                    "round": "i",
+                    **READING,
+                    "parameters": "i",
+                    **LIMIT,
+                }
+            )
+        },
+    ),
     # Predicted limits beside measured thresholds; `removed` is -1 where nothing could be told. And
     # how they move with the tolerance, and with the scale of the weights at the same curvature.
     "bounds": Kind(
@@ -308,16 +351,7 @@ KINDS: dict[str, Kind] = {
             "bounds": Table(
                 {
                     **READING,
-                    "prunable": "i",
-                    "resolution": "f",
-                    "removed_lower": "i",
-                    "removed_upper": "i",
-                    "pruning_ratio": "f?",
-                    "density": "f?",
-                    "radius": "f?",
-                    "tau": "f?",
-                    "sensitivity": "f?",
-                    "reason": "U",
+                    **LIMIT,
                     "one_shot_ratio": "f",
                     "reoptimised_ratio": "f?",
                     "one_shot_ratio_by_accuracy": "f",

@@ -15,3 +15,8 @@ def generator(*identity: str | int | tuple[int, ...]) -> np.random.Generator:
     """
     digest = hashlib.blake2b(repr(identity).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+def generators(purpose: str, seed: int, n: int) -> list[np.random.Generator]:
+    """One for each of `n` draws for a purpose; more of them begin with the same."""
+    return [generator(purpose, seed, i) for i in range(n)]

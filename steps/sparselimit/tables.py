@@ -17,7 +17,7 @@ from sparselimit.figures.studies import is_control
 from sparselimit.limits.bounds import REFUSALS
 from sparselimit.limits.prediction import lanczos_runs
 from sparselimit.limits.tables import curvature, gaps, judged, penalties, rows, variation
-from sparselimit.pruning.classifiers.tables import baselines, hyperparameters, reached
+from sparselimit.pruning.classifiers.tables import baselines, hyperparameters, reached, rounds
 from sparselimit.statistics import ACCURACIES, best_quantiles, expected_best, wilson
 from sparselimit.store import Stored
 
@@ -454,6 +454,7 @@ TABLES: dict[str, Callable[[Sequence[Stored]], pd.DataFrame]] = {
         baselines,
         hyperparameters,
         reached,
+        rounds,
         bounds,
         sensitivity,
         gaps,

@@ -241,6 +241,18 @@ def baselines_table(networks: int, methods: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS["baselines"])
 
 
+def rounds_table(networks: int) -> pd.DataFrame:
+    """Rounds of IMP, each with two predictions; what the coarser one says of the last is open."""
+    rows: list[tuple] = []
+    for network in (f"net{i}" for i in range(networks)):
+        for number, density in enumerate((1.0, 0.5, 0.2, 0.1)):
+            run = (network, "imp", number, density, 0.9 * density)
+            published = np.nan if number == 3 else 0.3 * density
+            rows.append((*run, "ggn", "psd", "published", "none", published))
+            rows.append((*run, "ggn", "psd", "B", "offset", 0.2 * density))
+    return pd.DataFrame(rows, columns=COLUMNS["rounds"])
+
+
 VARIANTS = [
     ("hessian", "abs", "published", "none"),
     ("hessian", "clip", "published", "none"),
@@ -395,6 +407,7 @@ def tables(case: str) -> Given:
         | {"gaps": gap_table(limits["bounds"]), "variation": variation_table()}
         | {"penalties": penalty_table(penalties, networks)}
         | {"baselines": baselines_table(networks, BASELINES[: 3 * networks])}
+        | {"rounds": rounds_table(networks)}
         | networks_arrays(len(weights))
         | points()
     )
@@ -975,18 +988,19 @@ def test_baselines_shows_methods_and_the_dense_network_and_predictions() -> None
     assert sum(name.startswith("predicted: ") for name in named) == 4
 
 
-def test_rounds_shows_each_round_and_its_threshold() -> None:
-    """Of methods in rounds alone: IMP here."""
-    axes = figure("rounds").axes[0]
-    lines = [points_of(line) for line in axes.lines if len(points_of(line)) == 4]
-    density = np.array([0.5, 0.2, 0.1, 0.02])
-    assert len(lines) == 2
-    np.testing.assert_allclose(lines[0], np.stack([np.arange(4), density], axis=1))
-    np.testing.assert_allclose(lines[1][:, 1], 0.3 + 0.7 * density)
-    bounds = given("rounds", "default")["bounds"]
-    bounds = principal(bounds[(bounds.network == "net0") & (bounds.rule == "batch_std")])
-    across = {xy[0, 1] for xy in map(points_of, axes.lines) if len(xy) == 2}
-    assert across == set(1 - bounds.pruning_ratio)
+def test_rounds_shows_each_round_and_how_far_it_could_go() -> None:
+    """The densities of the rounds, and of each the measured threshold and two predictions."""
+    density, numbers = np.array([1.0, 0.5, 0.2, 0.1]), np.arange(4)
+    for axes in figure("rounds").axes:
+        lines = list(map(points_of, axes.lines))
+        published = np.where(numbers == 3, np.nan, 0.3 * density)
+        expected = [density, 0.9 * density, published, 0.2 * density]
+        assert len(lines) == len(expected)
+        for line, values in zip(lines, expected, strict=True):
+            np.testing.assert_allclose(line[:, 1], values)
+            np.testing.assert_allclose(line[:, 0], numbers)
+    named = [text.get_text() for text in figure("rounds").legends[0].get_texts()]
+    assert sum(name.startswith("predicted: ") for name in named) == 2
 
 
 def test_predictions_shows_every_row_once() -> None:

@@ -24,7 +24,13 @@ from sparselimit.networks.network import Design, Network
 from sparselimit.pruning.classifiers import masks, rare_gems, registry, smart_ratio
 from sparselimit.pruning.classifiers.problem import Problem, Pruned, layers_of, weight_of
 from sparselimit.pruning.classifiers.registry import Choice
-from sparselimit.pruning.classifiers.results import content, kept_parameters, one_shot_weights
+from sparselimit.pruning.classifiers.results import (
+    content,
+    in_rounds,
+    kept_parameters,
+    one_shot_weights,
+    stored_networks,
+)
 from sparselimit.training import Recipe
 from tests.unit.refusals import refused
 from tests.unit.test_training import blobs, pictures
@@ -504,27 +510,19 @@ def test_a_result_file_holds_every_network(tmp_path: Path) -> None:
     path = tmp_path / "net" / "smart_ratio" / "part.h5"
     store.write(path, "pruned-networks", content(given, iter(found)), config={})
     stored = store.read(path, "pruned-networks")
-    runs, at, buffers_at = stored.table("runs"), 0, 0
+    runs = stored.table("runs")
     assert runs.weights.tolist() == [int(pruned.mask.sum()) for pruned in found]
     assert runs.asked.tolist() == [0.5, 0.2][: len(found)]
-    flat, buffers = stored.array("parameters"), stored.array("buffers")
-    for row, mask, pruned in zip(runs.itertuples(), stored.array("mask"), found, strict=True):
-        again = given.start()
-        kept = kept_parameters(
-            given.weights, torch.tensor(mask), sum(p.numel() for p in again.parameters())
-        )
-        values = torch.zeros(len(kept))
-        values[kept] = torch.tensor(flat[at : at + int(kept.sum())])
-        at += int(kept.sum())
-        nn.utils.vector_to_parameters(values, again.parameters())
-        for buffer in again.layers.buffers():
-            buffer.copy_(
-                torch.tensor(buffers[buffers_at : buffers_at + buffer.numel()]).view_as(buffer)
-            )
-            buffers_at += buffer.numel()
-        assert (row.test_loss, row.test_accuracy) == evaluate(again, given.samples["test"])
-        assert evaluate(pruned.network, given.samples["test"])[0] == row.test_loss
-    assert at == len(flat)
+    networks = stored_networks(stored, given.trained)
+    for row, again, pruned in zip(runs.itertuples(), networks, found, strict=True):
+        kept = kept_parameters(given.weights, pruned.mask, len(again.kept))
+        assert torch.equal(again.kept, kept)
+        for name, value in pruned.network.state_dict().items():
+            assert torch.equal(again.network.state_dict()[name], value)
+        assert (row.test_loss, row.test_accuracy) == evaluate(again.network, given.samples["test"])
+    assert not list(in_rounds(stored, given.trained))
+    with refused("part.h5", "prunable weights", "pruned from"):
+        list(stored_networks(stored, problem(0.5).trained))
     layers = stored.table("layers")
     assert layers.groupby("run").kept.sum().tolist() == runs.weights.tolist()
     assert layers.weights[layers.run == 0].tolist() == list(given.sizes)

@@ -46,12 +46,16 @@ LONG = {
     ),
     "sweep_network": (f"{NETWORK} --ratios 6", "--ratios 7"),
     "spectrum": (
-        f"{NETWORK} --operator ggn --steps 4 --probes 2 --offsets 2 --row-probes 3 --batch-size 64",
+        f"{NETWORK} --operator ggn --steps 4 --probes 2 --offsets 2 --row-probes 3 --batch-size 32",
         "--steps 5",
     ),
     "prune_network": (
         f"{NETWORK} --method imp --densities 0.5 0.25 --epochs 2 --batch-size 16",
         "--seed 1",
+    ),
+    "round_limits": (
+        f"{NETWORK} --pruned $rounds --steps 4 --probes 2 --offsets 2 --batch-size 32",
+        "--steps 5",
     ),
     "spiral_limits": (
         "--data $disc --networks $dense --frontier $frontier --beam $beam --iterations 5",
@@ -68,6 +72,10 @@ MADE = {
     "pruned": (
         "prune_spiral",
         f"{SPIRAL} --method magnitude --count effective --networks 3 --targets 8",
+    ),
+    "rounds": (
+        "prune_network",
+        f"{NETWORK} --method imp --densities 0.4 --epochs 2 --batch-size 16",
     ),
     "dense": ("train_spiral", f"{SPIRAL} --widths 2 3 --seeds 2"),
     "shard": ("search_networks", f"{SPIRAL} --weights 4 --starts 1 --rungs 1 --keep 0.5"),

@@ -139,3 +139,12 @@ def test_it_goes_on_from_its_checkpoint(
         np.testing.assert_array_equal(resumed.content[name], value)
     assert sum(calls) == 9 * 2 + 9 * 3 + 38
     assert not list(tmp_path.glob("*.checkpoint*"))
+
+
+def test_one_batch_that_has_no_spread_is_refused(
+    step: Step, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        step("--batch-size", 30)
+    assert stopped.value.code == 2
+    assert "--batch-size 30 takes all 30 fitted points at once" in capsys.readouterr().err

@@ -306,6 +306,33 @@ def test_baselines_stand_beside_the_network_they_are_compared_with() -> None:
     assert classifiers.baselines(sweeps).empty
 
 
+def test_rounds_shows_densities_of_the_dense_network() -> None:
+    """A limit, which is a share of what a round has left, in the weights of the dense network."""
+    limits = pd.DataFrame(
+        {
+            "method": "imp",
+            "round": [0, 0, 1],
+            "formula": ["published", "B", "B"],
+            "density": [0.5, 0.25, np.nan],
+            "reason": ["", "", "too coarse"],
+            **dict.fromkeys(("operator", "negative", "direction"), ""),
+            "epsilon": 0.1,
+        }
+    )
+    files = [
+        pruned_file("net", "imp", [None, None]),
+        pruned_file("net", "gem", [0.4]),
+        stored("round-limits", "round_limits/net.h5", {"limits": limits}),
+    ]
+    table = classifiers.rounds(files)
+    assert table.method.tolist() == ["imp"] * 3
+    assert table.density.tolist() == pytest.approx([0.4, 0.4, 0.3])
+    assert table.predicted_density.tolist() == pytest.approx([0.2, 0.1, np.nan], nan_ok=True)
+    assert table.one_shot_density.tolist() == pytest.approx([0.2, 0.2, 0.2])
+    assert table.reason.tolist() == ["", "", "too coarse"]
+    assert classifiers.rounds(files[:2]).empty
+
+
 def test_reached_is_the_last_density_before_accuracy_is_lost() -> None:
     """Luck beyond the first loss does not count; a method that never keeps it has none."""
     ratios = np.array([0.0, 0.25, 0.5, 0.75])
@@ -667,6 +694,7 @@ OF_NETWORKS = (
         "penalties",
         "baselines",
         "reached",
+        "rounds",
         "hyperparameters",
     ),
 )

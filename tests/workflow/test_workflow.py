@@ -100,6 +100,7 @@ def test_an_option_of_a_method_reruns_that_method(finished: Workflow) -> None:
 
 def test_an_option_of_a_baseline_reruns_that_baseline(finished: Workflow) -> None:
     after = (
+        *("round_limits", "table_rounds"),
         *("table_baselines", "table_reached", "table_hyperparameters"),
         *("table_outcomes", "table_extent", "figure_outcomes", "figure_stuck"),
         *("figure_baselines", "figure_rounds", "overview", "provenance", "all"),

@@ -148,6 +148,11 @@ class Objective:
         """D, the number of trainable parameters."""
         return self.parameters.numel()
 
+    @property
+    def identity(self) -> tuple[Tensor, ...]:
+        """What tells it from other objectives of the same module and loss."""
+        return self.parameters, self._inputs, self._targets
+
     def entries_of(self, names: Collection[str]) -> Tensor:
         """Where the named parameters stand in the flat vector: bool [D]."""
         if unknown := set(names) - set(self.shapes):
@@ -370,6 +375,17 @@ class Objective:
                 for tensor, (_, y) in zip(of_batches, self._batches(samples), strict=True)
             )
             return reduce(torch.Tensor.add_, weighted)
+
+
+def restricted(product: Product, entries: Tensor) -> Product:
+    """The matrix's block of some entries (bool [D], d of them): a map of [d] or rows [P, d]."""
+
+    def of_entries(vectors: Tensor) -> Tensor:
+        whole = vectors.new_zeros(*vectors.shape[:-1], len(entries))
+        whole[..., entries] = vectors
+        return product(whole)[..., entries]
+
+    return of_entries
 
 
 def _transposed_jacobian(function: Callable[..., Any], at: Tensor | Named) -> Callable[..., Any]:

@@ -73,31 +73,30 @@ def baselines(*, baselines: pd.DataFrame, sweeps: pd.DataFrame, bounds: pd.DataF
 
 
 @styled
-def rounds(*, baselines: pd.DataFrame, bounds: pd.DataFrame) -> Figure:
-    """Density of each round, and the one-shot threshold of its network; a panel per network.
+def rounds(*, rounds: pd.DataFrame) -> Figure:
+    """Density of each round, and how far its network could go at once; a panel per network.
 
-    Methods in rounds are those whose networks were not asked for by their density.
+    Measured (black), and predicted with the spread of the loss between batches as tolerance. A
+    method keeps its marker, filled where weights are trained, and a formula its colour.
     """
-    chained = baselines[baselines.asked.isna() & (baselines.method != "dense")]
-    if chained.empty:
+    if rounds.empty:
         return placeholder("no method that prunes in rounds was run")
-    styles = styles_of(set(chained.method))
-    names = chained.network.unique()
-    figure, panels = panel_grid(len(names), abreast=3, height=6)
-    marks: dict[str, Line2D] = {}
+    methods = styles_of(set(rounds.method))
+    styles = {name: replace(style, color=BLACK) for name, style in methods.items()}
+    names = rounds.network.unique()
+    figure, panels = panel_grid(len(names), abreast=3, height=7)
+    formulas: dict[str, Series] = {}
     for panel, name in zip(panels, names, strict=True):
         axes = figure.add_subplot(panel.parts[0])
-        limit = bounds[(bounds.network == name) & (bounds.rule == "batch_std")]
-        for style, rows in variants(principal(limit)):
-            for ratio in rows.pruning_ratio.dropna():
-                line = axes.axhline(1 - ratio, color=style.color, linestyle=style.linestyle, lw=0.9)
-                marks[style.label] = line
-                line.set_label(f"predicted: {style.label}")
         for method, style in styles.items():
-            rows = chained[(chained.network == name) & (chained.method == method)]
-            rows = rows.sort_values("round")
-            axes.plot(rows["round"], rows.density, **style.line)
-            axes.plot(rows["round"], rows.one_shot_density, **_threshold(style).line)
+            rows = rounds[(rounds.network == name) & (rounds.method == method)]
+            trained = rows.drop_duplicates("round").sort_values("round")
+            axes.plot(trained["round"], trained.density, **style.line)
+            axes.plot(trained["round"], trained.one_shot_density, **_threshold(style).line)
+            for formula, predicted in variants(rows.sort_values("round")):
+                formulas[formula.label] = formula
+                drawn = replace(formula, marker=style.marker, filled=False)
+                axes.plot(predicted["round"], predicted.predicted_density, **drawn.line)
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -106,16 +105,17 @@ def rounds(*, baselines: pd.DataFrame, bounds: pd.DataFrame) -> Figure:
         axes.set_title(f"network: {name}")
     figure.supxlabel("round (0: the dense network)")
     figure.supylabel("density (fraction of prunable weights)")
-    both = [part for style in styles.values() for part in (style, _threshold(style))]
-    figure.legend(
-        handles=[*legend_handles(both), *marks.values()], loc="outside upper center", ncols=2
-    )
+    shown = [part for style in styles.values() for part in (style, _threshold(style))]
+    shown += [
+        replace(style, label=f"predicted: {style.label}", marker="") for style in formulas.values()
+    ]
+    figure.legend(handles=legend_handles(shown), loc="outside upper center", ncols=2)
     return figure
 
 
 def _threshold(style: Series) -> Series:
     """How the one-shot thresholds of a method's rounds are drawn."""
-    label = f"{style.label}: one-shot threshold"
+    label = f"{style.label}: measured one-shot threshold"
     return replace(style, label=label, linestyle="--", filled=False)
 
 

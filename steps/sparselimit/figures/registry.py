@@ -88,6 +88,10 @@ COLUMNS = {
     "baselines": [
         *("network", "method", "round", "asked", "density", "one_shot_density", "test_accuracy"),
     ],
+    "rounds": [
+        *("network", "method", "round", "density", "one_shot_density"),
+        *("operator", "negative", "formula", "direction", "predicted_density"),
+    ],
     "bounds": [
         *("network", "operator", "negative", "formula", "direction", "rule", "epsilon"),
         *("prunable", "pruning_ratio", "one_shot_ratio", "reoptimised_ratio"),

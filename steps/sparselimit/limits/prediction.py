@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from sparselimit.curvature.quadrature import Bracket, NegativeRule, Spectrum, Tridiagonal
+from sparselimit.curvature.quadrature import Bracket, Floats, NegativeRule, Spectrum, Tridiagonal
 from sparselimit.limits.bounds import (
     Direction,
     Limit,
@@ -59,15 +59,19 @@ class Reading:
     @property
     def names(self) -> dict[str, object]:
         """The columns that tell it from others."""
-        columns = ("operator", "negative", "formula", "direction")
-        return {name: getattr(self, name) for name in columns}
+        names = ("operator", "negative", "formula", "direction")
+        return {name: getattr(self, name) for name in names}
 
     def limit(self, network: Stored, epsilon: float, scale: float = 1.0) -> Limit | Unresolved:
         """The limit of a network, its weights multiplied by `scale` at the same curvature."""
         parameters, prunable = network.array("parameters"), network.array("prunable")
-        formula = "published" if self.formula == "trace" else self.formula
         weights = scale * parameters[prunable].astype(np.float64)
-        return pruning_limit(self.spectrum, weights, len(parameters), epsilon, formula, self.along)
+        return self.limit_of(weights, len(parameters), epsilon)
+
+    def limit_of(self, weights: Floats, dimension: int, epsilon: float) -> Limit | Unresolved:
+        """The limit for prunable weights [n], float64, among all parameters."""
+        formula = "published" if self.formula == "trace" else self.formula
+        return pruning_limit(self.spectrum, weights, dimension, epsilon, formula, self.along)
 
 
 def readings(spectra: Sequence[Stored]) -> list[Reading]:
@@ -95,8 +99,8 @@ def readings(spectra: Sequence[Stored]) -> list[Reading]:
 
 def lanczos_runs(spectrum: Stored, prefix: str = "") -> list[Tridiagonal]:
     """The Lanczos runs that a `spectrum` file holds: of its probes, or with prefix `offset_`."""
-    columns = (spectrum.array(prefix + name) for name in ("alpha", "beta", "steps"))
-    return [Tridiagonal(alpha[:n], beta[:n]) for alpha, beta, n in zip(*columns, strict=True)]
+    parts = (spectrum.array(prefix + name) for name in ("alpha", "beta", "steps"))
+    return [Tridiagonal(alpha[:n], beta[:n]) for alpha, beta, n in zip(*parts, strict=True)]
 
 
 def _direction(spectrum: Stored) -> Direction | None:
@@ -162,7 +166,7 @@ def predictions(
             "epsilon": epsilon,
             "prunable": prunable,
             "resolution": reading.spectrum.resolution,
-            **_columns(reading.limit(network, epsilon)),
+            **columns(reading.limit(network, epsilon)),
             **measured.within(epsilon),
             "one_shot_ratio_by_accuracy": measured.by_accuracy(accuracy_tolerance),
         }
@@ -198,7 +202,7 @@ def sensitivities(
             for scale in scales
         ]
         for varied, rule, epsilon, scale in points:
-            found = _columns(reading.limit(network, epsilon, scale))
+            found = columns(reading.limit(network, epsilon, scale))
             rows.append(
                 {
                     **reading.names,
@@ -218,7 +222,8 @@ def _rules(reading: Reading, tolerances: Sequence[float]) -> Iterator[tuple[str,
     yield from (("fixed", value) for value in tolerances)
 
 
-def _columns(found: Limit | Unresolved) -> dict[str, object]:
+def columns(found: Limit | Unresolved) -> dict[str, object]:
+    """What a prediction is, in the columns of a table."""
     if isinstance(found, Limit):
         return {
             "removed_lower": found.lower,

@@ -101,17 +101,26 @@ def read_network(path: Path, device: str, code: Path | None = None) -> Network:
         )
     )
     parameters, buffers = (torch.as_tensor(stored.array(n)) for n in ("parameters", "buffers"))
+    set_values(network, parameters, buffers, path)
+    return network.to(device)
+
+
+def set_values(network: Network, parameters: Tensor, buffers: Tensor, path: Path) -> None:
+    """Give a network all its parameters [D] and buffers, flat and in order, as files have them.
+
+    Raises InputError, which names the file `path`, if there are not as many as it has.
+    """
     for name, values, needed in (
         ("parameters", parameters, sum(p.numel() for p in network.parameters())),
         ("buffers", buffers, sum(b.numel() for b in network.layers.buffers())),
     ):
         if len(values) != needed:
+            architecture = network.design.architecture
             raise InputError(f"{path}: {len(values)} {name}, {architecture} has {needed}")
-    vector_to_parameters(parameters.float(), network.parameters())
+    vector_to_parameters(parameters.to(next(network.parameters())), network.parameters())
     sizes = [buffer.numel() for buffer in network.layers.buffers()]
     for buffer, values in zip(network.layers.buffers(), buffers.split(sizes), strict=True):
         buffer.copy_(values.view_as(buffer))
-    return network.to(device)
 
 
 def read_trained(

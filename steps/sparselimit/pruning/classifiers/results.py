@@ -1,24 +1,28 @@
 """What pruned classifiers are worth, as a `pruned-networks` file holds it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from sparselimit import store
-from sparselimit.networks.classifier import evaluate
+from sparselimit.errors import InputError
+from sparselimit.kinds import KINDS
+from sparselimit.networks.classifier import evaluate, set_values
+from sparselimit.networks.network import Network, prunable
 from sparselimit.pruning.classifiers.masks import counts_of_layers
 from sparselimit.pruning.classifiers.problem import Problem, Pruned
+from sparselimit.store import Stored
 
 
 def content(problem: Problem, made: Iterable[Pruned]) -> store.Content:
     """Everything about the networks that a method made, one after the other."""
-    rows: list[dict[str, float]] = []
-    layers: list[dict[str, int]] = []
+    rows: list[dict[str, object]] = []
+    layers: list[dict[str, object]] = []
     masks: list[np.ndarray] = []
     parameters: list[np.ndarray] = [np.zeros(0, dtype=np.float32)]
     buffers: list[np.ndarray] = [np.zeros(0)]
@@ -35,12 +39,58 @@ def content(problem: Problem, made: Iterable[Pruned]) -> store.Content:
         buffers += [b.double().flatten().cpu().numpy() for b in pruned.network.layers.buffers()]
     n = len(problem.weights)
     return {
-        "runs": pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS),
-        "layers": pd.DataFrame(layers, columns=["run", "layer", "weights", "kept"]).astype(int),
+        "runs": _KIND.table("runs").frame(rows),
+        "layers": _KIND.table("layers").frame(layers),
         "mask": np.array(masks, dtype=bool).reshape(len(masks), n),
         "parameters": np.concatenate(parameters),
         "buffers": np.concatenate(buffers),
     }
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A pruned network from a file.
+
+    number: among those of the file.  kept: bool [D], all parameters but the pruned weights.
+    """
+
+    number: int
+    network: Network
+    kept: Tensor
+
+
+def name_of(file: Stored) -> str:
+    """What the method of a `pruned-networks` file is called."""
+    return str(file.config["name"] or file.config["method"])
+
+
+def stored_networks(file: Stored, dense: Network) -> Iterator[StoredNetwork]:
+    """The networks of a `pruned-networks` file, in its order; `dense` is what they were made of.
+
+    Raises InputError if they were made of another.
+    """
+    weights = prunable(dense)
+    mask = torch.from_numpy(file.array("mask"))
+    flat, buffers = (torch.from_numpy(file.array(part)) for part in ("parameters", "buffers"))
+    if mask.shape[1] != weights.sum():
+        raise InputError(
+            f"{file.path}: networks of {mask.shape[1]} prunable weights, and {int(weights.sum())} "
+            "in the network given; give the one that they were pruned from"
+        )
+    kept = [kept_parameters(weights.nonzero()[:, 0], one, len(weights)) for one in mask]
+    parts = flat.split([int(one.sum()) for one in kept])
+    of_each = buffers.view(len(kept), -1) if len(kept) else buffers
+    for place, (left, values, own) in enumerate(zip(kept, parts, of_each, strict=True)):
+        network, whole = deepcopy(dense), flat.new_zeros(len(weights))
+        whole[left] = values
+        set_values(network, whole, own, file.path)
+        yield StoredNetwork(place, network, left)
+
+
+def in_rounds(file: Stored, dense: Network) -> Iterator[StoredNetwork]:
+    """Those that were made one from the other, and not by the density that was asked for."""
+    asked = file.table("runs").asked.notna()
+    return (one for one in stored_networks(file, dense) if not asked[one.number])
 
 
 def kept_parameters(weights: Tensor, mask: Tensor, parameters: int) -> Tensor:
@@ -70,22 +120,14 @@ def one_shot_weights(problem: Problem, pruned: Pruned) -> int:
     return enough
 
 
+_KIND = KINDS["pruned-networks"]
 _STEPS = 100
 _SPLITS = ("fit", "validation", "test")
-_COLUMNS: dict[str, type] = {
-    "round": int,
-    "asked": float,
-    "weights": int,
-    "density": float,
-    "epochs": float,
-    "one_shot_weights": int,
-    **{f"{split}_{what}": float for split in _SPLITS for what in ("loss", "accuracy")},
-}
 
 
-def _row(problem: Problem, pruned: Pruned) -> dict[str, float]:
+def _row(problem: Problem, pruned: Pruned) -> dict[str, object]:
     weights = int(pruned.mask.sum())
-    row = {
+    row: dict[str, object] = {
         "asked": np.nan if pruned.density is None else pruned.density,
         "weights": weights,
         "density": weights / len(pruned.mask),

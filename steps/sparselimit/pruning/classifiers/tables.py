@@ -56,7 +56,7 @@ def _pruned_runs(file: Stored) -> pd.DataFrame:
 
 def _baseline(file: Stored) -> tuple[str, str]:
     """Network and method of a file results/baselines/NETWORK/METHOD/PART.h5."""
-    return file.path.parent.parent.name, file.config["name"] or file.config["method"]
+    return file.path.parent.parent.name, str(file.config["name"] or file.config["method"])
 
 
 def _one_shot(sweep: Stored, densities: Sequence[float]) -> pd.DataFrame:
@@ -74,6 +74,28 @@ def _one_shot(sweep: Stored, densities: Sequence[float]) -> pd.DataFrame:
         density=1 - chosen.pruning_ratio,
         epochs=0.0,
     )
+
+
+def rounds(files: Sequence[Stored]) -> pd.DataFrame:
+    """From `pruned-networks` and `round-limits`: each round of a method, and how far it could go.
+
+    A row is a network and a formula: measured and predicted densities at which this network, pruned
+    at once and not trained again, would be at its limit. All are of the weights of the dense one.
+    """
+    columns = ["network", "method", "round", "weights", "density", "one_shot_density"]
+    columns += ["operator", "negative", "formula", "direction", "epsilon", "predicted_density"]
+    by_name(files, "pruned-networks")  # which there must be
+    made = pd.concat([_pruned_runs(file) for file in _pruned(files)])
+    limits = [
+        file.table("limits").rename(columns={"density": "share"}).assign(network=file.path.stem)
+        for file in files
+        if file.attributes["kind"] == "round-limits"
+    ]
+    if not limits:
+        return pd.DataFrame(columns=[*columns, "reason"])
+    table = pd.concat(limits).merge(made, on=["network", "method", "round"])
+    table["predicted_density"] = table.share * table.density
+    return table[[*columns, "reason"]].sort_values(columns[:3], kind="stable", ignore_index=True)
 
 
 def reached(files: Sequence[Stored]) -> pd.DataFrame:
