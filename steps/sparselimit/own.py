@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sparselimit import sources
 from sparselimit.errors import InputError, in_one_line
 
 _FORM = re.compile(r"(?P<file>[^:]+\.py):(?P<function>[^\W\d]\w*)")
@@ -81,6 +82,7 @@ def _function(name: str) -> Callable[[], Any]:
     sys.path.append(str(path.parent.resolve()))
     with blamed(name, "cannot be imported"):
         specification.loader.exec_module(module)
+    sources.note(path)
     found = getattr(module, function, None)
     if not callable(found):
         raise InputError(f"{path} defines no function {function}")

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from sparselimit import sources
 from sparselimit.errors import InputError
 
 Value = int | float | str | bool
@@ -81,6 +82,7 @@ class Methods:
 
     def load(self, method: str) -> ModuleType:
         """The module of a method."""
+        sources.note(self.folder / f"{method}.py")
         return importlib.import_module(f"{self.package}.{method}")
 
     def _entry(self, method: str) -> ast.FunctionDef:

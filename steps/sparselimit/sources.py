@@ -1,6 +1,8 @@
 """Which files of this library a script uses: what its results depend on besides its input."""
 
 import ast
+import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -8,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 STEPS = ROOT / "steps"
 # What imports stand in: there are none in expressions, and these are most of a file.
 _STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+# Files that the running script has loaded by name, each with a digest of what it held then.
+_by_name: dict[Path, bytes] = {}
 
 
 def sources(script: str, *modules: str) -> list[str]:
@@ -20,6 +24,38 @@ def sources(script: str, *modules: str) -> list[str]:
     for module in modules:
         found |= _with_imports(_file(module))
     return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def note(file: Path) -> None:
+    """Say that the running script has loaded a file by name: a pruning method, or one's own."""
+    file = file.resolve()
+    _by_name.update((path, _content(path)) for path in {file, *_imports(file)})
+
+
+def running_code() -> str:
+    """A digest of the code that runs: the script, its sources, and what was loaded by name.
+
+    Empty where no script of the workflow runs.
+    """
+    named = getattr(sys.modules["__main__"], "__file__", None)
+    script = Path(named).resolve() if named else ROOT
+    if script.parent != STEPS.resolve():
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    for path, content in sorted({**_library(script), **_by_name}.items()):
+        digest.update(path.name.encode() + content)
+    return digest.hexdigest()
+
+
+@cache
+def _library(script: Path) -> dict[Path, bytes]:
+    """A script and its sources, each with a digest of what it holds when this is first asked."""
+    files = (script, *(ROOT.resolve() / name for name in sources(script.name)))
+    return {file: _content(file) for file in files}
+
+
+def _content(file: Path) -> bytes:
+    return hashlib.blake2b(file.read_bytes()).digest()
 
 
 @cache
@@ -43,7 +79,7 @@ def _with_imports(file: Path | None) -> set[Path]:
 def _imported_names(file: Path) -> set[str]:
     """Names of modules in import statements at any depth, but not those only for type checking."""
     names: set[str] = set()
-    pending: list[ast.AST] = [ast.parse(file.read_text(), str(file))]
+    pending: list[ast.AST] = [ast.parse(file.read_bytes(), str(file))]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":

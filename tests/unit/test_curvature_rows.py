@@ -29,9 +29,12 @@ MATRIX = symmetric()
 
 
 def statistics(
-    n: int, product: Callable[[Tensor], Tensor] = MATRIX.matmul, path: Path | None = None
+    n: int,
+    product: Callable[[Tensor], Tensor] = MATRIX.matmul,
+    path: Path | None = None,
+    seed: int = 1,
 ) -> Rows:
-    generators = [np.random.default_rng([1, i]) for i in range(n)]
+    generators = [np.random.default_rng([seed, i]) for i in range(n)]
 
     def multiply(vectors: Tensor) -> Tensor:
         return product(vectors.T).T
@@ -101,3 +104,6 @@ def test_it_goes_on_where_it_was_stopped(
         np.testing.assert_array_equal(getattr(resumed, name), value)
     with refused(str(path), "another run"):
         statistics(n - 1, product, path)
+    if n < DIMENSION:  # else nothing is drawn
+        with refused(str(path), "another run"):
+            statistics(n, product, path, seed=2)

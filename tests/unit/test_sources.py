@@ -6,12 +6,15 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from sparselimit import sources as module
+from sparselimit.ensemble.checkpoint import Checkpoint
 from sparselimit.pruning import registry
-from sparselimit.sources import ROOT, STEPS, sources
+from sparselimit.sources import ROOT, STEPS, note, sources
+from tests.unit.refusals import refused
 
 SCRIPTS = sorted(path.name for path in STEPS.glob("*.py"))
 
@@ -68,10 +71,16 @@ def test_a_pruning_script_depends_on_its_method_alone() -> None:
 
 
 def test_what_snakemake_alone_needs_is_no_source() -> None:
-    """An edit of the config models reruns no step."""
+    """An edit of the config models reruns no step, nor how sources are found those that draw.
+
+    A checkpoint belongs to its code, so a step that may have one finds its sources too.
+    """
+    runs = {"ensemble/checkpoint.py", "own.py", "plugins.py"}
     for script in SCRIPTS:
-        listed = sources(script)
-        assert not {"steps/sparselimit/study.py", "steps/sparselimit/sources.py"} & set(listed)
+        listed = set(sources(script))
+        assert "steps/sparselimit/study.py" not in listed
+        may_save = bool({f"steps/sparselimit/{name}" for name in runs} & listed)
+        assert ("steps/sparselimit/sources.py" in listed) == may_save
 
 
 @pytest.fixture
@@ -113,3 +122,41 @@ def test_imports_of_every_form_are_followed(tree: Path) -> None:
     assert sources("script.py") == package
     by_name = {"steps/sparselimit/by_name.py", "steps/sparselimit/deep.py"}
     assert set(sources("script.py", "sparselimit.by_name")) == {*package, *by_name}
+
+
+def test_a_checkpoint_belongs_to_the_code_that_runs(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script, what it imports, and what it loads by name; nothing where no script runs."""
+    folder = tmp_path_factory.mktemp("run")
+    path, mine = folder / "out.h5.checkpoint", folder / "mine.py"
+    mine.write_text("from sparselimit import by_name\n")
+
+    def run() -> Checkpoint:
+        """In a process of its own, as it were."""
+        module._library.cache_clear()
+        module._imports.cache_clear()
+        monkeypatch.setattr(module, "_by_name", {})
+        note(mine)
+        return Checkpoint(path, ["what is computed"], interval=300)
+
+    run().save({"step": 1})
+    running = ModuleType("__main__")
+    running.__file__ = str(tree / "steps" / "script.py")
+    monkeypatch.setitem(sys.modules, "__main__", running)
+    with refused(str(path), "before the code was changed; delete it"):
+        run().load()
+    library = tree / "steps" / "sparselimit"
+    for file in (library / "sub" / "three.py", library / "deep.py", mine, tree / "steps/script.py"):
+        path.unlink()
+        run().save({"step": 1})
+        file.write_text(f"{file.read_text()}# edited\n")
+        with refused(str(path), "before the code was changed; delete it"):
+            run().load()
+    path.unlink()
+    run().save({"step": 1})
+    (library / "unused.py").write_text("# edited")
+    assert run().load() == {"step": 1}
+    # What a process has begun with is what it runs.
+    (library / "one.py").write_text("# edited")
+    assert Checkpoint(path, ["what is computed"], interval=300).load() == {"step": 1}

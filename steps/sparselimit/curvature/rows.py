@@ -65,7 +65,8 @@ def row_statistics(
     }
     keeper = None
     if checkpoint is not None:
-        keeper = Checkpoint(checkpoint, [*identity, like, count], CHECKPOINT_SECONDS)
+        drawn = [] if exact else [generator.bit_generator.state for generator in generators]
+        keeper = Checkpoint(checkpoint, [*identity, like, count, drawn], CHECKPOINT_SECONDS)
         if saved := keeper.load():
             done = saved["done"]
             sums = {name: saved[name].to(like.device) for name in sums}

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sparselimit import files
+from sparselimit import files, sources
 from sparselimit.errors import InputError
 
 T = TypeVar("T")
@@ -33,19 +33,20 @@ class Stopped(SystemExit):
 class Checkpoint:
     """A file that holds the state of one run, and tells that run from others.
 
-    identity: the tensors and values that decide the run's result.
+    identity: the tensors and values that decide the run's result. The code of the step that runs,
+        which decides it too, need not be among them.
     """
 
     def __init__(self, path: Path, identity: Sequence[object], interval: float) -> None:
         self.path, self.interval = path, interval
-        self.identity = _digest(identity)
+        self.identity, self.code = _digest(identity), sources.running_code()
         self.saved = time.monotonic()
         self.asked_to_stop = False
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None if there is no checkpoint.
 
-        Raises InputError for a file that is damaged or of another run.
+        Raises InputError for a file that is damaged, of another run, or made by other code.
         """
         if not self.path.exists():
             return None
@@ -55,7 +56,7 @@ class Checkpoint:
                 file.seek(files.SEAL_BYTES)
                 image = io.BytesIO(file.read())
             saved = torch.load(image, weights_only=True, map_location="cpu")
-            identity, state = saved["identity"], saved["state"]
+            identity, code, state = (saved[name] for name in ("identity", "code", "state"))
         except Exception as error:  # torch raises many types for damaged files
             raise InputError(
                 f"{self.path}: not a readable checkpoint ({type(error).__name__}); delete it to "
@@ -64,6 +65,11 @@ class Checkpoint:
         if identity != self.identity:
             raise InputError(
                 f"{self.path}: a checkpoint of another run; delete it to start from the beginning"
+            )
+        if code != self.code:
+            raise InputError(
+                f"{self.path}: a checkpoint made before the code was changed; delete it to start "
+                "from the beginning, or go back to the code as it was"
             )
         return state
 
@@ -94,7 +100,7 @@ class Checkpoint:
     def _write(self, state: dict[str, Any]) -> None:
         # Made in memory: torch does not survive a disk that fills up while it writes.
         image = io.BytesIO()
-        torch.save({"identity": self.identity, "state": state}, image)
+        torch.save({"identity": self.identity, "code": self.code, "state": state}, image)
         image.seek(0)
         with files.replacing(self.path) as file:
             file.write(files.seal(_SEALED, image))
