@@ -9,6 +9,7 @@ import html
 import pandas as pd
 
 from sparselimit.figures.style import series
+from sparselimit.search.counting import LEAST_WEIGHTS
 
 _TITLE = "How sparse can a neural network be?"
 # The page also stands inside the report's own first page: its style must not reach further. There
@@ -89,7 +90,7 @@ def _truth(row: pd.Series, frontier: pd.DataFrame) -> str:
         f"{weights} weights suffice for {_percent(row.accuracy)} accuracy on the Cubist Spiral, "
         f"by a network that {_named(row.known_source)} found and that is stored"
     )
-    sparser = frontier[frontier.weights < below]
+    sparser = frontier[frontier.weights.between(row.searched_from, below - 1)]
     if sparser.empty:
         return f"{suffice}; no sparser networks were searched."
     if below == weights:
@@ -132,7 +133,8 @@ def _searched(frontier: pd.DataFrame) -> str:
     if frontier.empty:
         return "the networks of this study"
     low, high = frontier.weights.min(), frontier.weights.max()
-    extent = f"{low} to {high}" if low < high else f"{low}"
+    without_gap = high - low + 1 == len(frontier) > 1
+    extent = f"{low} to {high}" if without_gap else ", ".join(map(str, frontier.weights))
     runs = frontier.runs.sum() / frontier.networks.sum()
     return (
         f"the {frontier.networks.sum():,} networks there are with {extent} weights, each trained "
@@ -186,7 +188,7 @@ def _table(answers: pd.DataFrame) -> str:
         method = _GAP if pd.isna(row.method_weights) else html.escape(_named(row.method))
         values = [
             _count(row.known_weights),
-            _count(row.searched_below),
+            _in_vain(row),
             method,
             _count(row.method_weights),
             _count(row.gap),
@@ -196,9 +198,17 @@ def _table(answers: pd.DataFrame) -> str:
         lines.append(f"<tr>{first}{''.join(f'<td>{value}</td>' for value in values)}</tr>")
     return (
         "<table><caption>Weights (biases not counted) for each accuracy on the Cubist Spiral; a "
-        "dash: not reached, or not predicted.</caption>"
+        "dash: not reached, not predicted, or not searched in vain.</caption>"
         f"<thead><tr>{''.join(cells)}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     )
+
+
+def _in_vain(row: pd.Series) -> str:
+    """Below which number of weights all were searched in vain, and from which if from no less."""
+    first, below = row.searched_from, row.searched_below
+    if not first < below:
+        return _GAP
+    return _count(below) if first <= LEAST_WEIGHTS else f"{_count(below)} (from {_count(first)})"
 
 
 def _count(value: float) -> str:

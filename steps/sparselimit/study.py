@@ -33,7 +33,7 @@ from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import registry
 from sparselimit.pruning.classifiers import registry as classifiers
 from sparselimit.search.blocks import Blocks
-from sparselimit.search.counting import totals
+from sparselimit.search.counting import LEAST_WEIGHTS, totals
 from sparselimit.search.labelled import Labelled
 
 MAX_SEARCH_WEIGHTS = 20
@@ -218,7 +218,8 @@ class Search(Model):
     """Exhaustive search over all sparse networks with few weights."""
 
     weights: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
-        description="smallest and largest number of weights; all widths, three hidden layers"
+        description="smallest and largest number of weights; all widths, three hidden layers, to "
+        "which a network takes at least 4"
     )
     starts: AtOnce = Field(description="random initialisations of each network in a round")
     rounds: Positive = Field(
@@ -242,9 +243,10 @@ class Search(Model):
     @model_validator(mode="after")
     def _range(self) -> "Search":
         low, high = self.weights
-        if not 4 <= low <= high <= MAX_SEARCH_WEIGHTS:
+        if not LEAST_WEIGHTS <= low <= high <= MAX_SEARCH_WEIGHTS:
             raise ValueError(
-                f"weights: [{low}, {high}] must be a range within 4 to {MAX_SEARCH_WEIGHTS}"
+                f"weights: [{low}, {high}] must be a range within {LEAST_WEIGHTS} to "
+                f"{MAX_SEARCH_WEIGHTS}"
             )
         if len(self.rungs) != len(self.keep):
             raise ValueError(f"{len(self.rungs)} rungs, but {len(self.keep)} shares to keep")

@@ -6,6 +6,7 @@ with millions of runs, so each is reduced by itself before the next is looked at
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,9 @@ SEARCH_LEVELS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 0.95)
 # Where networks are found, and which prediction answers for theory.
 FOUND = ("frontier", "beam", "spiral-runs")
 THEORY = {"operator": "ggn", "negative": "psd", "formula": "B"}
+
+# Numbers of weights that were searched in vain: the first, and where they end.
+SEARCHED = ["searched_from", "searched_below"]
 
 RUN_GROUP = ["study", "method", "network", "target"]
 
@@ -159,8 +163,9 @@ def bracket(files: Sequence[Stored]) -> pd.DataFrame:
     """From `frontier` and `beam` and `spiral-runs`: how many weights each accuracy takes.
 
     `at_most` weights suffice, by a network that is stored, found by `source`: the search, the beam
-    or a method. Of networks with fewer weights than `searched_below` all were searched and none
-    reached the accuracy; success rates above `excluded_rate` are excluded there at 95%.
+    or a method. Of networks with `searched_from` weights or more, but fewer than `searched_below`,
+    all were searched and none reached the accuracy (there are no such numbers where the two are
+    equal); success rates above `excluded_rate` are excluded there at 95%.
     """
     search, beam = _only(_of_kind(files, "frontier")), _only(_of_kind(files, "beam"))
     found = [
@@ -169,18 +174,27 @@ def bracket(files: Sequence[Stored]) -> pd.DataFrame:
         *map(_best_by_weights, _of_kind(files, "spiral-runs")),
     ]
     reached = pd.concat([rows[["source", "weights", "accuracy"]] for rows in found])
-    best = search.table("by_weights").sort_values("weights")
+    best = search.table("by_weights")
     exclusion = search.table("exclusion")
     rows = []
     for accuracy in ACCURACIES:
         enough = reached[reached.accuracy >= accuracy].sort_values("weights", kind="stable")
         at_most, source = enough[["weights", "source"]].iloc[0] if len(enough) else (None, "")
-        by_search = best.weights[best.accuracy >= accuracy]
-        below = by_search.min() if len(by_search) else best.weights.max() + 1
-        failed = exclusion[(exclusion.accuracy == accuracy) & (exclusion.weights < below)]
-        rows.append((accuracy, at_most, source, below, failed.excluded_rate.max()))
-    columns = ["accuracy", "at_most", "source", "searched_below", "excluded_rate"]
+        vain = _searched_in_vain(best, accuracy)
+        failed = exclusion[(exclusion.accuracy == accuracy) & exclusion.weights.isin(vain)]
+        excluded = failed.excluded_rate.max()
+        rows.append((accuracy, at_most, source, vain.start, vain.stop, excluded))
+    columns = ["accuracy", "at_most", "source", *SEARCHED, "excluded_rate"]
     return pd.DataFrame(rows, columns=columns).astype({"at_most": "Int64"})
+
+
+def _searched_in_vain(best: pd.DataFrame, accuracy: float) -> range:
+    """The numbers of weights, from the first that was searched on, that did not reach an accuracy.
+
+    They end where one did or was not searched.
+    """
+    failed, first = set(best.weights[best.accuracy < accuracy]), int(best.weights.min())
+    return range(first, next(weights for weights in count(first) if weights not in failed))
 
 
 def known(files: Sequence[Stored]) -> pd.DataFrame:
@@ -359,8 +373,8 @@ def meeting(files: Sequence[Stored]) -> pd.DataFrame:
     width were looked at; the formula made a prediction for `predicted` of them, and was refused for
     the others (`refused_...`). Losses, budget and predictions are medians over networks, the latter
     with least and greatest; pruning ratio and density are those of the median. Then what is known:
-    the sparsest network of the accuracy, the number of weights below which all were searched in
-    vain, and the pruning method that got by with the fewest.
+    the sparsest network of the accuracy, which numbers of weights were searched in vain
+    (`bracket`), and the pruning method that got by with the fewest.
     """
     limits = _only(_of_kind(files, "spiral-limits"))
     rest = [file for file in files if file is not limits]
@@ -389,7 +403,7 @@ def meeting(files: Sequence[Stored]) -> pd.DataFrame:
         columns={"weights": "known_weights", "loss": "best_loss", "source": "known_source"}
     )
     known["known_weights"] = known.known_weights.where(known.known_weights >= 0)
-    below = bracket(rest)[["accuracy", "searched_below"]]
+    below = bracket(rest)[["accuracy", *SEARCHED]]
     return table.merge(known, on="accuracy").merge(below).merge(_best_methods(rest), how="left")
 
 
@@ -416,8 +430,8 @@ def verdict(files: Sequence[Stored]) -> pd.DataFrame:
 def answers(files: Sequence[Stored]) -> pd.DataFrame:
     """From `frontier` and `beam` and `spiral-runs` and `spiral-limits`: the answer per accuracy.
 
-    The sparsest network known and the number of weights below which all were searched in vain
-    (`bracket`), the method that got by with the fewest, its `gap` to the former, and how many
+    The sparsest network known and which numbers of weights were searched in vain (`bracket`), the
+    method that got by with the fewest, its `gap` to the former, and how many
     weights theory says must stay of the widest dense networks that were looked at.
     """
     limits, rest = meeting(files), [file for kind in FOUND for file in _of_kind(files, kind)]

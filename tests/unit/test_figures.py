@@ -14,6 +14,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -112,6 +113,7 @@ def answers_table(case: str) -> Given:
     table = pd.DataFrame(
         {
             "accuracy": (0.8, 0.9, 0.95, 0.99, 0.995),
+            "searched_from": 4,
             "searched_below": (10, 12, 14, 18, 18),
             "known_weights": known,
             "method_weights": known + 3,
@@ -275,7 +277,7 @@ def meeting_table(widths: list[int]) -> pd.DataFrame:
             dense = (accuracy, f"w{width}", width, 2 * width * (width + 2), 2)
             half = 1 if (operator, formula) == ("hessian", "B") else 2
             predicted = (0 if none else half, kept, kept, 2 * kept)
-            known = (12 + place, 12, "imp", 20 + place)
+            known = (12 + place, 4, 12, "imp", 20 + place)
             rows.append((*dense, operator, negative, formula, *predicted, *known))
     return pd.DataFrame(rows, columns=COLUMNS["meeting"])
 
@@ -1037,6 +1039,14 @@ def test_meeting_draws_truth_once_and_each_width_in_every_panel() -> None:
         assert labels == [f"{level}\n{n}/6" for level, n in zip(levels, made, strict=True)]
 
 
+@pytest.mark.parametrize(("first", "ends"), [(4, 12), (10, 12), (12, 4)])
+def test_meeting_leaves_open_what_was_not_searched_in_vain(first: int, ends: int) -> None:
+    table = given("meeting", "default")["meeting"].assign(searched_from=first)
+    axes = draw("meeting", meeting=table).axes[0]
+    bars = next(part for part in axes.collections if isinstance(part, LineCollection))
+    assert {segment[:, 1].min() for segment in bars.get_segments()} == {ends}
+
+
 def test_geometry_puts_a_formula_that_is_right_on_the_diagonal() -> None:
     for axes in figure("geometry").axes:
         dots = [line for line in axes.lines if line.get_marker() not in ("None", "")]
@@ -1269,6 +1279,15 @@ def test_answer_shows_what_is_known_and_what_was_searched_in_vain() -> None:
     low, high = axes.get_xlim()
     assert low == 0
     assert high > table.predicted_high.max()
+
+
+def test_answer_shows_no_more_than_was_searched() -> None:
+    """A search that begins late leaves what is sparser white; one whose least suffices all."""
+    table = given("answer", "many")["answers"].assign(searched_from=10)
+    (axes,) = draw("answer", answers=table).axes
+    bars = [bar for bar in axes.patches if isinstance(bar, Rectangle)]
+    assert {bar.get_x() for bar in bars} == {10}
+    assert [bar.get_width() for bar in bars] == [0, 2, 4, 8, 8]
 
 
 def test_overparameterisation_has_a_panel_for_each_target_and_a_line_for_each_method() -> None:

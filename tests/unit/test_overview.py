@@ -30,6 +30,7 @@ def answers(**changes: object) -> pd.DataFrame:
     """Two accuracies, of which the higher is reached by none; `changes` to the lower."""
     row = {
         "accuracy": 0.95,
+        "searched_from": 4,
         "searched_below": 16,
         "known_weights": 16,
         "known_source": "search",
@@ -43,7 +44,11 @@ def answers(**changes: object) -> pd.DataFrame:
         "predicted_low": 110.0,
         "predicted_high": 130.0,
     }
-    nothing = dict.fromkeys(row, np.nan) | {"accuracy": 0.99, "searched_below": 17}
+    nothing = dict.fromkeys(row, np.nan) | {
+        "accuracy": 0.99,
+        "searched_from": 4,
+        "searched_below": 17,
+    }
     return pd.DataFrame([row | changes, nothing])
 
 
@@ -75,6 +80,7 @@ def test_what_is_said_of_the_highest_accuracy_reached() -> None:
             "none of the 3,000 networks there are with 14 weights",
         ),
         ({"searched_below": 14}, "Truth", "no sparser networks were searched."),
+        ({"searched_from": 15}, "Truth", "none of the 7,000 networks there are with 15 weights"),
         ({"method": np.nan, "method_weights": np.nan}, "Algorithms", "No pruning method of this"),
         ({"gap": 0, "method_weights": 16}, "Algorithms", "no more than the sparsest network known"),
         ({"predicted_weights": np.nan}, "Theory", "gives no prediction"),
@@ -91,6 +97,8 @@ def test_what_is_said_where_nothing_is_known() -> None:
         "None of the 10,002 networks there are with 14 to 16 weights, each trained from 10 starts, "
         "reaches 95% accuracy; the best reaches 95%."
     )
+    gap = sentences(answers(known_weights=np.nan), FRONTIER.iloc[[0, 2]])
+    assert "the 3,002 networks there are with 14, 16 weights" in gap["Truth"]
 
 
 def test_an_accuracy_that_a_method_reached_as_well_comes_first() -> None:
@@ -155,3 +163,10 @@ def test_page_can_stand_inside_another() -> None:
 
 def test_names_of_methods_are_no_markup(tmp_path: Path) -> None:
     assert "<b>" not in page(answers(method="<b>"), FRONTIER, EXTENT, figure="")
+
+
+def test_page_says_where_a_search_begins_that_leaves_out_sparser_networks() -> None:
+    late = pd.concat([answers(searched_from=14), answers(searched_from=16).iloc[:1]])
+    cells = Cells()
+    cells.feed(page(late, FRONTIER, EXTENT, figure=""))
+    assert [row[2] for row in cells.rows[1:]] == ["16 (from 14)", "–", "17"]

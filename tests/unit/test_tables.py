@@ -475,8 +475,31 @@ def test_bracket() -> None:
     table = tables.bracket([search, beam, pruned]).set_index("accuracy")
     assert table.at_most.fillna(0).tolist() == [9, 12, 14, 0, 0]
     assert table.source.tolist() == ["search", "beam", "beam", "", ""]
+    assert table.searched_from.tolist() == [8] * 5
     assert table.searched_below.tolist() == [9, 11, 11, 11, 11]
     assert table.excluded_rate.tolist() == pytest.approx([0.08, 0.1, 0.1, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("weights", "accuracy", "searched", "excluded"),
+    [
+        ([4, 5, 6], [0.6, 0.6, 0.6], (4, 7), 0.06),
+        ([6, 4, 5], [0.9, 0.6, 0.6], (4, 6), 0.05),
+        ([10, 11, 12], [0.6, 0.6, 0.85], (10, 12), 0.11),
+        ([10, 11, 12], [0.85, 0.6, 0.6], (10, 10), np.nan),  # the least is enough
+        ([4, 5, 8, 9], [0.6, 0.6, 0.6, 0.85], (4, 6), 0.05),  # 6 and 7 were not searched
+    ],
+)
+def test_nothing_is_said_to_be_searched_that_was_not(
+    weights: list[int], accuracy: list[float], searched: tuple[int, int], excluded: float
+) -> None:
+    by_search = pd.DataFrame({"weights": weights, "accuracy": accuracy})
+    exclusion = by_search.assign(accuracy=0.8, excluded_rate=0.01 * by_search.weights)
+    search = stored("frontier", "f.h5", {"by_weights": by_search, "exclusion": exclusion})
+    beam = stored("beam", "b.h5", {"by_weights": by_search.iloc[:0]})
+    row = tables.bracket([search, beam]).iloc[0]
+    assert (row.searched_from, row.searched_below) == searched
+    assert row.excluded_rate == pytest.approx(excluded, nan_ok=True)
 
 
 # --- Many files ----------------------------------------------------------------------------------
@@ -587,7 +610,8 @@ def meeting_files() -> list[Stored]:
     )
     content = {"known": known, "networks": networks, "limits": limits}
     pruned = [{"accuracy": 0.91, "weights": 24}, {"accuracy": 0.81, "weights": 19}]
-    search = pd.DataFrame({"weights": [8, 12], "accuracy": [0.6, 0.81], "steps": 1.0})
+    accuracy = [0.6, 0.6, 0.6, 0.6, 0.81]
+    search = pd.DataFrame({"weights": range(8, 13), "accuracy": accuracy, "steps": 1.0})
     exclusion = pd.DataFrame({"accuracy": levels, "weights": 8, "excluded_rate": 0.1})
     return [
         stored("spiral-limits", "l.h5", content),
@@ -617,6 +641,7 @@ def test_meeting() -> None:
     assert table.refused_unknown.tolist() == [0, 0, 0, 0, 2]
     assert not table[["refused_indefinite", "refused_unresolved"]].to_numpy().any()
     assert table.known_weights.fillna(0).tolist() == [12, 16, 17, 22, 0]
+    assert set(table.searched_from) == {8}
     assert table.searched_below.tolist() == [12, 13, 13, 13, 13]
     assert table.best_method.fillna("").tolist() == ["imp", "imp", "", "", ""]
     assert table.best_method_weights.fillna(0).tolist() == [19, 24, 0, 0, 0]
@@ -631,6 +656,7 @@ def test_answers() -> None:
             "accuracy": 0.8,
             "known_weights": 4,
             "known_source": "random_imp",
+            "searched_from": 8,
             "searched_below": 12,
             "method": "imp",
             "method_weights": 19,
@@ -646,6 +672,7 @@ def test_answers() -> None:
             "accuracy": 0.9,
             "known_weights": 4,
             "known_source": "random_imp",
+            "searched_from": 8,
             "searched_below": 13,
             "method": "imp",
             "method_weights": 24,
@@ -661,6 +688,7 @@ def test_answers() -> None:
             "accuracy": 0.995,
             "known_weights": 0,
             "known_source": "",
+            "searched_from": 8,
             "searched_below": 13,
             "method": 0,
             "method_weights": 0,

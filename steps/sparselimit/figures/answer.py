@@ -16,6 +16,7 @@ from sparselimit.figures.style import (
     new_figure,
     styled,
 )
+from sparselimit.search.counting import LEAST_WEIGHTS
 
 _WHO = {
     "known": Series("truth: sparsest network known", BLACK, "o", ""),
@@ -32,8 +33,8 @@ def answer(*, answers: pd.DataFrame) -> Figure:
     """How many weights each accuracy takes: what is known, what pruning needs, what theory says.
 
     A row for each accuracy. Grey: numbers of weights of which all networks were searched and none
-    reached it. Predictions are of several dense networks: their median, and a bar from least to
-    greatest.
+    reached it, down to 0 if the search begins with the fewest that a network takes. Predictions are
+    of several dense networks: their median, and a bar from least to greatest.
     """
     counts = ["searched_below", "predicted_high", *(f"{who}_weights" for who in _WHO)]
     shown = answers[counts].to_numpy(float)
@@ -42,7 +43,9 @@ def answer(*, answers: pd.DataFrame) -> Figure:
     rows = answers.sort_values("accuracy", ignore_index=True)
     figure = new_figure(DOUBLE, 2.4 + 1.1 * len(rows))
     axes = figure.add_subplot()
-    axes.barh(rows.index, rows.searched_below, 0.9, color=LIGHT, label=_EXCLUDED)
+    first = rows.searched_from.where(rows.searched_from > LEAST_WEIGHTS, 0)
+    searched = rows.searched_below - first
+    axes.barh(rows.index, searched, 0.9, left=first, color=LIGHT, label=_EXCLUDED)
     for (who, style), shift in zip(_WHO.items(), (0.25, 0, -0.25), strict=True):
         weights, bars = rows[f"{who}_weights"], None
         if who == "predicted":

@@ -28,6 +28,7 @@ from sparselimit.figures.style import (
     new_figure,
     styled,
 )
+from sparselimit.search.counting import LEAST_WEIGHTS
 
 NO_NETWORKS = "no trained network is part of this study"
 REMOVED = "pruning ratio (fraction of prunable weights removed)"
@@ -287,9 +288,10 @@ def meeting(*, meeting: pd.DataFrame) -> Figure:
 
 
 def _draw_truth(axes: Axes, rows: pd.DataFrame, place: dict[float, int]) -> None:
-    """What is known of each accuracy: enough weights, down to where all were searched in vain."""
+    """What is known of each accuracy: enough weights, down to those that were searched in vain."""
     at = rows.accuracy.map(place)
-    bars = (rows.known_weights - rows.searched_below).clip(lower=0)
+    open_from = rows.searched_below.where(rows.searched_below > rows.searched_from, LEAST_WEIGHTS)
+    bars = (rows.known_weights - open_from).clip(lower=0)
     below = np.stack([bars, np.zeros(len(bars))])
     axes.errorbar(at, rows.known_weights, below, capsize=2, elinewidth=0.8, **_KNOWN.line)
     axes.plot(at, rows.best_method_weights, **_PRUNED.line)

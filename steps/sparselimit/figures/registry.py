@@ -53,7 +53,7 @@ MODULES = {
 # Accuracies and shares are fractions; a row of `methods` whose method is `dense` is not pruned.
 COLUMNS = {
     "answers": [
-        *("accuracy", "searched_below", "known_weights", "method_weights"),
+        *("accuracy", "searched_from", "searched_below", "known_weights", "method_weights"),
         *("predicted_weights", "predicted_low", "predicted_high"),
     ],
     "methods": [
@@ -119,7 +119,7 @@ COLUMNS = {
         *("accuracy", "network", "width", "weights_dense", "networks"),
         *("operator", "negative", "formula"),
         *("predicted", "predicted_weights", "predicted_low", "predicted_high"),
-        *("known_weights", "searched_below", "best_method", "best_method_weights"),
+        *("known_weights", "searched_from", "searched_below", "best_method", "best_method_weights"),
     ],
     "geometry": [
         *("spectrum", "model", "published", "corrected"),

@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from sparselimit.errors import InputError
 
+# Fewer weights make no path through three hidden layers: the output is constant.
+LEAST_WEIGHTS = 4
+
 Partition = tuple[int, ...]
 Polynomial = NDArray[Any]  # dtype object: Python integers
 
