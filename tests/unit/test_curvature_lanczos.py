@@ -254,6 +254,24 @@ def test_a_run_that_was_disturbed_goes_on_to_the_same_numbers(
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    ("first", "then"), [(2 * EACH, 10 * EACH), (3 * EACH, 2 * EACH), (1, EACH)]
+)
+def test_a_run_goes_on_with_other_memory(tmp_path: Path, first: int, then: int) -> None:
+    """What is free on a GPU is never the same again: rows under way stay together."""
+    start, path, undisturbed = signs(40, 3), tmp_path / "run.checkpoint", Multiply(0, nothing)
+    expected = lanczos(undisturbed, start, STEPS, memory=first)
+    stop = Multiply(7, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        lanczos(stop, start, STEPS, memory=first, checkpoint=path)
+    rest = Multiply(0, nothing)
+    found = lanczos(rest, start, STEPS, memory=then, checkpoint=path)
+    assert stop.calls + rest.calls == undisturbed.calls
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.alpha, other.alpha)
+        np.testing.assert_array_equal(one.beta, other.beta)
+
+
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.checkpoint"
     stop = Multiply(5, lambda: os.kill(os.getpid(), signal.SIGTERM))

@@ -83,11 +83,10 @@ def lanczos(
         raise InputError("a start vector of the Lanczos iteration is zero or not finite")
     steps = min(steps, start.shape[1])
     each = steps * start.shape[1] * start.element_size()
-    together = max(1, memory // each)
-    state = _State.of(len(start), steps)
+    state = _State.of(len(start), steps, max(1, memory // each))
     keeper = None
     if checkpoint is not None:
-        keeper = Checkpoint(checkpoint, [*identity, start, steps, together], CHECKPOINT_SECONDS)
+        keeper = Checkpoint(checkpoint, [*identity, start, steps], CHECKPOINT_SECONDS)
         state.restore(keeper.load())
     with (
         progress_bar(label, len(start) * steps, "step") as progress,
@@ -95,7 +94,7 @@ def lanczos(
     ):
         progress.update(int(state.taken.sum()))
         while state.first < len(start):
-            rows = slice(state.first, state.first + together)
+            rows = slice(state.first, state.first + state.together)
             path = checkpoint and checkpoint.with_name(f"{checkpoint.name}.basis-{state.first}")
             basis = _Basis(start[rows], steps, each > memory, path, state.step)
             while state.step < steps and state.running[rows].any():
@@ -114,6 +113,8 @@ class _State:
     """What is known of all runs, and how far those under way have come.
 
     alpha, beta: float64 [P, steps].  taken: int64 [P].  running: bool [P].
+    together: rows that run at once, those of the first call: the basis that is saved has them all,
+        however much memory a later one finds.
     first: the first row of those under way.  step: the one that they take next.
     """
 
@@ -121,14 +122,16 @@ class _State:
     beta: Tensor
     taken: Tensor
     running: Tensor
+    together: int
     first: int = 0
     step: int = 0
 
     @classmethod
-    def of(cls, probes: int, steps: int) -> _State:
+    def of(cls, probes: int, steps: int, together: int) -> _State:
         alpha = torch.zeros(probes, steps, dtype=torch.float64)
         taken = torch.zeros(probes, dtype=torch.int64)
-        return cls(alpha, alpha.clone(), taken, torch.ones(probes, dtype=torch.bool))
+        running = torch.ones(probes, dtype=torch.bool)
+        return cls(alpha, alpha.clone(), taken, running, min(together, probes))
 
     def saved(self) -> dict[str, Tensor | int]:
         return dict(vars(self))
