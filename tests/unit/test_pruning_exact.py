@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.state import Event, State
 from sparselimit.ensemble.train import batch_order
-from sparselimit.networks.initial import drawn
+from sparselimit.networks.initial import Fixed, Initial, drawn
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import imp, registry, snip
 from sparselimit.pruning.problem import Problem
@@ -137,6 +137,32 @@ def test_the_control_has_the_same_counts_in_every_layer() -> None:
     assert (pruned.mask != control.mask).any(dim=1).all()
     again = random_like(network, pruned.mask[2:], pruned.table.seed.tolist()[2:])
     assert torch.equal(again, control.mask[2:])
+
+
+@pytest.mark.parametrize("method", ["snip", "grasp"])
+def test_a_given_network_is_not_drawn_anew(method: str) -> None:
+    """By the published protocol; where weights are drawn anew, the control starts from the same."""
+    network = MLP.spiral(6)
+    own = drawn(network, [0, 1])
+    starts: list[Initial] = [drawn, Fixed(network, own[0].double().numpy())]
+    for initial in starts:
+        found = prune_and_train(
+            registry.Choice.of(method, {}),
+            "net",
+            network,
+            initial,
+            # Too low a rate for any parameter to move.
+            Grid([50], [1e-30], ["constant"], seeds=2, epochs=1, batch_size=16),
+            problem(network, [1]).points,
+            protocol="published",
+            control=True,
+        )
+        both = found[0].mask & found[1].mask
+        assert both.sum() > 20
+        pruned, control = (runs.parameters[:, : network.n_weights][both] for runs in found)
+        assert torch.equal(pruned, control)
+        common = initial(network, [0, 1])[:, : network.n_weights][both]
+        assert (pruned == common).all() if initial is not drawn else (pruned != common).all()
 
 
 def test_targets_that_cannot_be_met_are_refused() -> None:

@@ -44,6 +44,8 @@ class Problem:
                 numbers can be compared (Zhang & Papyan 2024)
     count       what a target counts: `weights`, or `effective` weights, those on some path from an
                 input to an output
+    given       whether the values before training are those of a given network, which no method
+                draws anew
     """
 
     network: MLP
@@ -56,6 +58,7 @@ class Problem:
     steps: int
     protocol: str = "exact"
     count: str = "weights"
+    given: bool = False
 
     def __post_init__(self) -> None:
         if self.count == "effective" and self.protocol == "published":

@@ -71,9 +71,10 @@ def _largest(scores: Tensor, k: Tensor) -> Tensor:
 def xavier_start(problem: Problem) -> Tensor:
     """Initial values of methods whose published code re-draws the weights before it scores them.
 
-    By `published`, weights (not biases) are Xavier-normal, by shape and seed; [E, n_parameters].
+    By `published`, weights (not biases) are Xavier-normal, by shape and seed; [E, n_parameters]. A
+    given initial network stays as it is.
     """
-    if problem.protocol == "exact":
+    if problem.protocol == "exact" or problem.given:
         return problem.parameters
     network, parameters = problem.network, problem.parameters.clone()
     for seed in problem.seed.unique():

@@ -11,7 +11,7 @@ from sparselimit import spiral
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.train import Engine
 from sparselimit.errors import InputError
-from sparselimit.networks.initial import Initial
+from sparselimit.networks.initial import Fixed, Initial
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning.problem import Problem
 from sparselimit.pruning.registry import Choice, apply
@@ -55,7 +55,7 @@ def prune_and_train(
     """All runs of one method on one network, called `name`.
 
     With `control`, random masks with as many weights in every layer are trained as well, from the
-    same initial values; their method is called `random_` and the method's name.
+    initial values that the method prunes; their method is called `random_` and the method's name.
 
     Raises InputError for a target that the network cannot be pruned to.
     """
@@ -72,6 +72,7 @@ def prune_and_train(
         grid.epochs * grid.plan.steps_per_epoch(len(points.x)),
         protocol,
         choice.count,
+        given=isinstance(initial, Fixed),
     )
     parameters, mask, events = apply(choice.method, problem, choice.options)
     pruned = spiral.train_runs(
@@ -92,7 +93,7 @@ def prune_and_train(
         grid,
         runs.assign(method=f"random_{choice.name}"),
         points,
-        problem.parameters,
+        parameters,
         random_like(network, pruned.mask, runs.seed.tolist()),
         **spiral.part(engine, f"{name}-random"),
     )
