@@ -375,4 +375,4 @@ def test_the_threshold_is_before_the_first_excess(
     damage: list[float], tolerance: float, expected: int
 ) -> None:
     removed = np.array([0, 10, 20, 30])
-    assert last_within(removed, np.array(damage), tolerance) == expected
+    assert last_within(removed, np.array(damage) <= tolerance) == expected

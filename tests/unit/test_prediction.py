@@ -178,6 +178,14 @@ def test_a_threshold_by_accuracy_stands_beside_them(tolerance: float, removed: i
     assert (table.one_shot_ratio_by_accuracy == removed / 50).all()
 
 
+def test_a_fall_of_exactly_the_tolerance_is_within_it() -> None:
+    """0.95 - 0.94 > 0.01 in floating point."""
+    sweep = sweep_file()
+    sweep.table("sweep")["validation_accuracy"] = [0.95, *[0.94] * 4, *[0.93] * 5]
+    table = predictions(network_file(), read("ggn"), sweep, [0.1], 0.01)
+    assert (table.one_shot_ratio_by_accuracy == 20 / 50).all()
+
+
 def test_the_direction_counts_only_if_the_file_has_it() -> None:
     spectra = [read("ggn", offsets=offsets) for offsets in (True, False)]
     aware, blind = (predictions(network_file(), r, sweep_file(), [0.11]) for r in spectra)

@@ -427,6 +427,19 @@ def test_fine_tuning_mends_what_pruning_broke_and_finds_the_threshold() -> None:
     assert found[0].epochs == 40 / 3
 
 
+def test_a_fall_of_exactly_the_tolerance_is_good_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.95 - 0.94 > 0.01 in floating point."""
+    given = replace(problem(0.5), tolerance=0.01)
+    accuracy = {given.trained: 0.95}
+    monkeypatch.setattr(
+        "sparselimit.pruning.classifiers.problem.evaluate", lambda n, _: (0.0, accuracy[n])
+    )
+    for lower, enough in ((0.94, True), (0.93, False)):
+        network = given.start()
+        accuracy[network] = lower
+        assert given.good_enough(network) == enough
+
+
 def test_reoptimised_weights_minimise_the_quadratic_model_without_training() -> None:
     """By the normal equations on what is kept, biases too; far better than cutting alone."""
     given = problem(0.7, 0.4, recipe=replace(RECIPE, epochs=20))

@@ -11,10 +11,20 @@ from sparselimit.statistics import (
     excluded_rate,
     expected_best,
     found_probability,
+    keeps_accuracy,
     power,
     wilson,
 )
 from tests.unit.refusals import refused
+
+
+@pytest.mark.parametrize("n", [100, 300, 360, 5000])
+def test_an_accuracy_is_kept_by_counts(n: int) -> None:
+    """A fall of exactly 1% is within 1%, one point more is not, whatever the quotients round to."""
+    own, fall = np.arange(n // 2, n + 1), n // 100
+    assert keeps_accuracy((own - fall) / n, own / n, fall / n).all()
+    assert not keeps_accuracy((own - fall - 1) / n, own / n, fall / n).any()
+    assert keeps_accuracy(own / n, own[0] / n, 0.0).all()
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.999])

@@ -147,13 +147,13 @@ def fixed_point(share: Callable[[int], float], prunable: int, dimension: int) ->
     return feasible
 
 
-def last_within(removed: np.ndarray, damage: np.ndarray, tolerance: float) -> int:
-    """The largest count up to which the damage never exceeds the tolerance.
+def last_within(removed: np.ndarray, within: np.ndarray) -> int:
+    """The largest count up to which the damage is always within the tolerance.
 
-    `removed` [n] increasing from 0, `damage` [n] with damage[0] = 0; what happens beyond the first
+    `removed` [n] increasing from 0, `within` bool [n], True at 0; what happens beyond the first
     excess is luck of single points and does not count.
     """
-    excess = np.flatnonzero(damage > tolerance)
+    excess = np.flatnonzero(~within)
     return int(removed[excess[0] - 1] if len(excess) else removed[-1])
 
 

@@ -18,6 +18,7 @@ from sparselimit.limits.bounds import (
     tolerance,
 )
 from sparselimit.limits.width import FormulaName
+from sparselimit.statistics import keeps_accuracy
 from sparselimit.store import Stored
 
 # How a variant takes the direction from the trained to the pruned point: as it is, as an isotropic
@@ -120,11 +121,8 @@ class Measured:
     def __init__(self, sweep: Stored, prunable: int) -> None:
         self._table, self._prunable = sweep.table("sweep"), prunable
 
-    def _last_within(self, damage: pd.Series, tolerance: float) -> float:
-        if damage.isna().any():
-            return float("nan")
-        removed = self._table.removed.to_numpy()
-        return last_within(removed, damage.to_numpy(), tolerance) / self._prunable
+    def _last_within(self, within: np.ndarray) -> float:
+        return last_within(self._table.removed.to_numpy(), within) / self._prunable
 
     def within(self, epsilon: float) -> dict[str, float]:
         """The largest ratio up to which the loss rises by no more.
@@ -132,16 +130,19 @@ class Measured:
         With the kept weights as they were trained; and by the quadratic model, once they are
         re-optimised (missing where the network is too large for that).
         """
-        loss = self._table.fit_loss
+        loss, reoptimised = (
+            self._table[column].to_numpy() for column in ("fit_loss", "reoptimised_rise")
+        )
+        known = not np.isnan(reoptimised).any()
         return {
-            "one_shot_ratio": self._last_within(loss - loss.iloc[0], epsilon),
-            "reoptimised_ratio": self._last_within(self._table.reoptimised_rise, epsilon),
+            "one_shot_ratio": self._last_within(loss - loss[0] <= epsilon),
+            "reoptimised_ratio": self._last_within(reoptimised <= epsilon) if known else np.nan,
         }
 
     def by_accuracy(self, tolerance: float) -> float:
         """The largest ratio up to which validation accuracy falls by no more."""
-        accuracy = self._table.validation_accuracy
-        return self._last_within(accuracy.iloc[0] - accuracy, tolerance)
+        accuracy = self._table.validation_accuracy.to_numpy()
+        return self._last_within(keeps_accuracy(accuracy, accuracy[0], tolerance))
 
 
 def predictions(

@@ -15,6 +15,7 @@ from sparselimit import training
 from sparselimit.errors import InputError
 from sparselimit.networks.classifier import Sample, evaluate
 from sparselimit.networks.network import PRUNABLE, Network, prunable
+from sparselimit.statistics import keeps_accuracy
 from sparselimit.training import Recipe
 
 
@@ -160,8 +161,8 @@ class Problem:
     def good_enough(self, network: nn.Module) -> bool:
         """Whether validation accuracy is that of the dense network, within the tolerance."""
         validation = self.samples["validation"]
-        dense = evaluate(self.trained, validation)[1]
-        return dense - evaluate(network, validation)[1] <= self.tolerance
+        accuracy, dense = (evaluate(n, validation)[1] for n in (network, self.trained))
+        return bool(keeps_accuracy(accuracy, dense, self.tolerance))
 
     def refined(self, make: Callable[[float], Pruned], refine: int) -> Iterator[Pruned]:
         """What is made of all densities, and then of some between: a threshold by bisection.

@@ -16,6 +16,7 @@ from sparselimit.networks.classifier import evaluate, set_values
 from sparselimit.networks.network import Network, prunable
 from sparselimit.pruning.classifiers.masks import counts_of_layers
 from sparselimit.pruning.classifiers.problem import Problem, Pruned
+from sparselimit.statistics import keeps_accuracy
 from sparselimit.store import Stored
 
 
@@ -114,7 +115,7 @@ def one_shot_weights(problem: Problem, pruned: Pruned) -> int:
     enough = kept
     for removed in np.unique(np.linspace(0, kept, _STEPS + 1).round().astype(int))[1:-1].tolist():
         problem.set_values(network, values.index_fill(0, ranked[:removed], 0.0))
-        if own - evaluate(network, validation)[1] > problem.tolerance + 1e-12:
+        if not keeps_accuracy(evaluate(network, validation)[1], own, problem.tolerance):
             break
         enough = kept - removed
     return enough

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sparselimit.limits.tables import by_name
+from sparselimit.statistics import keeps_accuracy
 from sparselimit.store import Stored
 
 _SPLITS = ("fit", "validation", "test")
@@ -129,7 +130,8 @@ def _predicted(bounds: pd.DataFrame) -> pd.DataFrame:
 def _thresholds(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """The last run of each method up to which it keeps the accuracy of the least pruned one."""
     runs = runs.sort_values("pruning_ratio", kind="stable", ignore_index=True)
-    enough = runs.validation_accuracy >= runs.validation_accuracy[0] - tolerance - 1e-12
+    accuracy = runs.validation_accuracy
+    enough = pd.Series(keeps_accuracy(accuracy, accuracy[0], tolerance))
     within = runs[enough.groupby(runs.method).cummin()]
     last = within.groupby("method").last().reindex(sorted(set(runs.method)))
     return last.reset_index().assign(source="measured")
