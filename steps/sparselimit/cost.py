@@ -50,8 +50,6 @@ ACTIVATIONS = {
     ("resnet18", "tinyimagenet"): 2_400,
     ("resnet50", "tinyimagenet"): 13_100,
 }
-# Trainings of a classifier for each density; one where it is not said.
-TRAININGS = {"rare_gems": 2}
 # Work for a GPU; all else is done on the CPU in any case.
 ON_DEVICE = ("train", "gradient")
 # Images of the published data sets: those that are split, and those of the test.
@@ -243,7 +241,7 @@ def prune_spiral(study: Study, name: str, choice: Choice) -> Jobs:
         weights = max(one.targets) if searched else MLP.spiral(int(network)).n_weights
         targets = sum(searched or target <= weights for target in one.targets)
         runs[weights] += targets * one.trained_as(study.runs).settings
-    trainings = int(choice.options.get("trainings", 1))
+    trainings = max(1, int(choice.options.get("trainings", 1)))
     once = _steps(study)
     work = _trained(runs, trainings * once, study.runs.batch_size)
     scores = tuple(Work(f"score {choice.method}", weights, n) for weights, n in runs.items())
@@ -448,21 +446,12 @@ def small(rule: str, label: str, jobs: int) -> Jobs:
 def prune_network(
     study: Study, name: str, choice: classifiers.Choice, part: Sequence[float]
 ) -> Jobs:
-    """A method on a classifier, for some densities; each round of a chained one is a training."""
+    """A method on a classifier, for some densities: as many trainings as it says it takes."""
     network, images = study.networks[name], images_of(study, study.networks[name].data)
     fit = images["fit"] if images else 0
     once = network.epochs * max(1, fit // network.batch_size)
-    fraction = float(choice.options.get("fraction", 0.2))
-    if choice.chained:
-        trainings = 1 + ceil(log(min(part)) / log(1 - fraction))
-    else:
-        trainings = len(part) * TRAININGS.get(choice.method, 1)
-    if choice.method == "fine_tuned":  # and at densities between, to refine
-        trainings = len(part) + int(choice.options.get("refine", 0))
-        once = int(choice.options["steps"])
-    if choice.method == "reoptimised":  # no training at all
-        trainings = 0
-    steps = trainings * once if images else 0
+    trainings, each = choice.trainings(part, once)
+    steps = trainings * each if images else 0
     work = _gradients(network, steps * network.batch_size)
     return Jobs("prune_network", choice.name, 1, trainings, steps, (*START, work))
 

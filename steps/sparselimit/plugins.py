@@ -5,16 +5,20 @@ each; a docstring line `name: text` explains one. They are read from the source,
 be checked without importing torch.
 """
 
+import __future__
+
 import ast
 import difflib
 import importlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from sparselimit import sources
-from sparselimit.errors import InputError
+from sparselimit.errors import InputError, in_one_line
 
 Value = int | float | str | bool
 
@@ -80,33 +84,71 @@ class Methods:
                 )
         return {name: given.get(name, option.default) for name, option in available.items()}
 
+    def said(
+        self, method: str, name: str, given: tuple, options: dict[str, Value], otherwise: object
+    ) -> object:
+        """What a function of the file returns that only plans; `otherwise`, if there is none.
+
+        It is run without the rest of its file, which would import torch: it may use what it is
+        given, those of the method's options that are its keyword arguments, Python's own functions
+        and those of `math`. Raises InputError if it fails.
+        """
+        function = self._functions(method).get(name)
+        if function is None:
+            return otherwise
+        named = [argument.arg for argument in function.args.kwonlyargs]
+        try:
+            return _made(function)(*given, **{option: options[option] for option in named})
+        except Exception as error:
+            raise InputError(
+                f"{method}.py: {name} fails for {shown(options)} ({in_one_line(error)})"
+            ) from error
+
     def load(self, method: str) -> ModuleType:
         """The module of a method."""
         sources.note(self.folder / f"{method}.py")
         return importlib.import_module(f"{self.package}.{method}")
 
     def _entry(self, method: str) -> ast.FunctionDef:
+        functions = self._functions(method)
+        for entry in self.entries:
+            if entry in functions:
+                return functions[entry]
+        raise InputError(f"{method}.py: defines none of {', '.join(self.entries)}")
+
+    def _functions(self, method: str) -> dict[str, ast.FunctionDef]:
         if method not in self.known():
             raise InputError(
                 f"pruning method '{method}' is unknown: use one of {', '.join(self.known())}"
             )
         file = self.folder / f"{method}.py"
         try:
-            functions = _functions(file.read_text())
+            return _functions(file.read_text())
         except SyntaxError as error:
             raise InputError(
                 f"{file.name}: line {error.lineno} is not Python ({error.msg})"
             ) from error
-        for entry in self.entries:
-            if entry in functions:
-                return functions[entry]
-        raise InputError(f"{file.name}: defines none of {', '.join(self.entries)}")
 
 
 @cache
 def _functions(source: str) -> dict[str, ast.FunctionDef]:
     tree = ast.parse(source)
     return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def _made(function: ast.FunctionDef) -> Callable[..., object]:
+    """The function alone, its annotations unread."""
+    names = dict(vars(math))
+    module = ast.Module([function], type_ignores=[])
+    flags = __future__.annotations.compiler_flag
+    exec(compile(module, f"<{function.name}>", "exec", flags, dont_inherit=True), names)
+    made: Callable[..., object] = names[function.name]
+    return made
+
+
+def shown(options: dict[str, Value]) -> str:
+    """Options and their values, in a message."""
+    return ", ".join(f"{name} {value}" for name, value in options.items()) or "no options"
 
 
 def _keyword_options(file: str, function: ast.FunctionDef) -> dict[str, Option]:

@@ -551,7 +551,9 @@ class Baselines(Model):
             if name in RESERVED_CLASSIFIERS:
                 raise ValueError(f"methods.{name}: the name is taken, call it otherwise")
             try:
-                classifiers.Choice.of(name, entry)
+                choice = classifiers.Choice.of(name, entry)
+                for part in choice.parts(self.densities, self.densities_per_job):
+                    choice.trainings(part, 1)
             except InputError as error:
                 raise ValueError(f"methods.{name}: {error}") from error
         return self

@@ -53,6 +53,7 @@ def test_pruning_is_counted() -> None:
     for choice, trainings in (
         (Choice.of("snip", {}), 1),
         (Choice.of("imp_lth", {"trainings": 3}), 3),
+        (Choice.of("imp_lth", {"trainings": -3}), 1),  # refused by its job
     ):
         jobs = cost.prune_spiral(one, "overparameterisation", choice)
         pruned = (4 + 5 + 5) * 2 * 4
@@ -132,6 +133,19 @@ def test_classifiers_are_counted() -> None:
     assert cost.spectrum(one, "dense", "hessian").steps == 2 * 2000 + 64
     (work,) = cost.sweep_network(one, "conv").work[1:]
     assert work.amount == pytest.approx(200 * (fit + 300 + 300) / 3)
+
+
+def test_methods_on_classifiers_are_counted() -> None:
+    """As each says: rounds down to the least density, twice for scores and weights, or none."""
+    one = study.read(config())
+    once = 60 * ((1797 - 900) // 128)
+    expected = {"imp": (7, 7 * once), "rare_gems": (8, 8 * once), "rare_gems_l2": (8, 8 * once)}
+    expected |= {"smart_ratio": (4, 4 * once), "reoptimised": (0, 0), "fine_tuned": (7, 7 * 300)}
+    found = {
+        name: cost.prune_network(one, "dense", choice, one.baselines.densities)
+        for name, choice in one.baselines.choices.items()
+    }
+    assert {name: (jobs.runs, jobs.steps) for name, jobs in found.items()} == expected
 
 
 def test_memory_grows_with_images_and_networks() -> None:

@@ -567,6 +567,52 @@ def test_no_network_at_all_is_an_empty_file(tmp_path: Path) -> None:
     assert store.read(path, "pruned-networks").table("runs").empty
 
 
+# --- Cost ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "exact"),
+    [
+        ("imp", {"fraction": 0.25}, True),
+        ("rare_gems", {"period": 2}, True),
+        ("smart_ratio", {}, True),
+        ("reoptimised", {}, True),
+        ("fine_tuned", {"steps": 20, "refine": 2}, False),
+    ],
+)
+def test_a_method_takes_the_steps_that_it_says(
+    method: str, options: dict, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = problem(0.5, 0.3)
+    taken = _counted(monkeypatch, -1)
+    made(method, given, **options)
+    number, each = Choice.of(method, options).trainings(given.densities, given.steps())
+    assert len(taken) == number * each if exact else 0 < len(taken) <= number * each
+
+
+def test_a_method_of_ones_own_says_what_it_costs(add: Callable[[str], None]) -> None:
+    """By a function that is run without the rest of its file; one training where it has none."""
+    pruned = "def pruned(problem, density, *, warm: int = 2, share: float = 0.5):\n    pass\n"
+    add("import no_such_module\n" + pruned)
+    assert Choice.of("mine", {}).trainings([0.5, 0.1], 7) == (2, 7)
+    add(
+        f"import no_such_module\n{pruned}"
+        "def trainings(densities: no_such_module.List, steps, *, warm):\n"
+        "    return len(densities) * ceil(sqrt(warm)), steps + 1\n"
+    )
+    assert Choice.of("mine", {"warm": 8}).trainings([0.5, 0.1], 7) == (6, 8)
+    with refused("mine.py: trainings fails for warm -8, share 0.5 (ValueError: "):
+        Choice.of("mine", {"warm": -8}).trainings([0.5], 7)
+    for said in ("-1, steps", "1.5, steps", "steps", "'many', 3", "None"):
+        add(f"{pruned}def trainings(densities, steps):\n    return {said}\n")
+        with refused("mine.py: trainings", "two whole numbers"):
+            Choice.of("mine", {}).trainings([0.5], 7)
+    for wrong in ("def trainings():\n    pass", "def trainings(a, b, *, cold):\n    return 1, 1"):
+        add(pruned + wrong)
+        with refused("mine.py: trainings fails"):
+            Choice.of("mine", {}).trainings([0.5], 7)
+
+
 # --- Stopping and going on -----------------------------------------------------------------------
 
 

@@ -340,6 +340,16 @@ NETWORK = config()["networks"]["dense"]
             {"prunings": [1]},
             ["prunings: ", "integer or ", "(it is [1])"],
         ),
+        *(
+            (("baselines", "methods", "imp"), {"fraction": wrong}, [f"imp.py: trainings {how}"])
+            for wrong, how in (
+                (1.0, "fails for fraction 1.0"),
+                (1.5, "fails for fraction 1.5"),
+                (0.0, "fails for fraction 0.0"),
+                (-0.5, "gives (-6, 1) for fraction -0.5"),
+            )
+        ),
+        (("baselines", "methods", "fine_tuned"), {"steps": -1}, ["gives (7, -1) for steps -1"]),
         (("search", "weights"), [3, 10], ["[3, 10]", "within 4 to 20"]),
         (("search", "weights"), [12, 10], ["[12, 10]"]),
         (("search", "weights"), [4, 99], ["[4, 99]"]),

@@ -30,6 +30,11 @@ def rounds(
     )
 
 
+def trainings(densities: list[float], recipe: int, *, steps: int, refine: int) -> tuple[int, int]:
+    """Of the densities and of those between, whatever the recipe takes."""
+    return len(densities) + refine, steps
+
+
 def _pruned(problem: Problem, density: float, steps: int, learning_rate: float) -> Pruned:
     network = deepcopy(problem.trained)
     mask = largest(problem.values(network).abs(), problem.count(density))

@@ -11,7 +11,7 @@ weights are rewound, and each round has the whole schedule from its start.
 
 import copy
 from collections.abc import Iterator
-from math import ceil
+from math import ceil, log
 
 import torch
 from torch import Tensor
@@ -57,6 +57,11 @@ def rounds(
             steps = range(rewind, problem.steps())
         epochs = problem.train(network, mask, f"round-{number}", steps=steps)
         yield Pruned(copy.deepcopy(network), mask, epochs)
+
+
+def trainings(densities: list[float], steps: int, *, fraction: float) -> tuple[int, int]:
+    """Of the dense network, and one after each round down to the least density."""
+    return 1 + ceil(log(min(densities)) / log(1 - fraction)), steps
 
 
 def _early(problem: Problem, rewind: int) -> Network:

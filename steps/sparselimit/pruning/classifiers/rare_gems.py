@@ -92,6 +92,11 @@ def pruned(
     return Pruned(network, mask, epochs, density)
 
 
+def trainings(densities: list[float], steps: int) -> tuple[int, int]:
+    """Of scores, and then of weights."""
+    return 2 * len(densities), steps
+
+
 def drop_rate(density: float, epochs: int, period: int) -> float:
     """Share of the weights left that a pruning drops, so that all of them leave the density."""
     return 1 - density ** (1 / ((epochs - 1) // period))

@@ -11,14 +11,23 @@ Its file defines one of
 
 with what `problem` offers. None says that the method has no network of that density. Options are
 the keyword arguments of that function (see `sparselimit.plugins`).
+
+What it costs, unless that is one training for each density, is said by
+
+    trainings(densities, steps, *, options) -> (trainings, steps of each)
+        how many trainings it takes at most to make the networks of these densities, and of how many
+        SGD steps each; `steps` are those of a training by the recipe
+
+which is run before anything else is, without the rest of its file (see `plugins.Methods.said`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparselimit.plugins import Methods, Value
+from sparselimit.errors import InputError
+from sparselimit.plugins import Methods, Value, shown
 
 if TYPE_CHECKING:
     from sparselimit.pruning.classifiers.problem import Problem, Pruned
@@ -65,6 +74,24 @@ class Choice:
         """The densities of each job, in their order; chained networks stay together."""
         size = len(densities) if self.chained or per_job is None else per_job
         return [densities[i : i + size] for i in range(0, len(densities), size)]
+
+    def trainings(self, densities: Sequence[float], steps: int) -> tuple[int, int]:
+        """Trainings for the networks of these densities, at most, and the SGD steps of each.
+
+        `steps` are those of a training by the recipe. Raises InputError for options of which
+        nothing can be counted.
+        """
+        said = methods().said(
+            *(self.method, "trainings", (list(densities), steps), self.options),
+            otherwise=(len(densities), steps),
+        )
+        match said:
+            case (int(number), int(each)) if number >= 0 and each >= 0:
+                return number, each
+        raise InputError(
+            f"{self.method}.py: trainings gives {said} for {shown(self.options)}, where two whole "
+            "numbers from 0 on are expected: how many trainings, and of how many steps"
+        )
 
 
 def networks(choice: Choice, problem: "Problem") -> Iterator["Pruned"]:
