@@ -191,6 +191,15 @@ def test_gems_have_the_density_asked_for(protocol: str) -> None:
     check_consistent(given, found)
 
 
+def test_published_gems_of_any_density() -> None:
+    """Scores that are cut to [0, 1] tie, and all that tie go: at a low density that is all."""
+    recipe = replace(RECIPE, epochs=12)
+    given = problem(1.0, 0.01, protocol="published", recipe=recipe)
+    (whole,) = made("rare_gems", given, period=1, score_rate=10.0)
+    assert whole.density == 1
+    assert whole.mask.all()
+
+
 def test_gems_start_from_signs_and_keep_their_biases() -> None:
     given = problem(0.5)
     start = rare_gems.signed_constant(given)

@@ -41,6 +41,8 @@ def pruned(
 ) -> Pruned | None:
     """The network after both trainings, of as many epochs each as the recipe has.
 
+    None where `published` drops all weights: where many tie, or more than there are to keep.
+
     l2: penalty on the squares of all scores
     period: epochs between two prunings
     score_rate: learning rate of the scores, on a cosine
@@ -76,6 +78,8 @@ def pruned(
         before=gem.before,
         identity=gem.identity(),
     )
+    if not gem.mask().any():
+        return None
     mask = _checked(problem, gem.mask(), check)
     network = problem.start() if check == "reinit" else signed_constant(problem)
     milestones = [max(1, round(problem.recipe.epochs * share)) for share in (8 / 15, 12 / 15)]
@@ -183,6 +187,8 @@ class Gem:
         left = self.mask().to(scores.device)
         if self.problem.protocol == "published":
             dropped = ceil(self.rate * int(left.sum()))
+            if not dropped:  # at density 1, and where none is left
+                return
             threshold = scores[left].abs().sort().values[dropped - 1]
             left = left & (scores > threshold)
         else:
