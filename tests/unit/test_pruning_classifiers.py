@@ -191,6 +191,32 @@ def test_gems_have_the_density_asked_for(protocol: str) -> None:
     check_consistent(given, found)
 
 
+@pytest.mark.parametrize("method", ["rare_gems", "fine_tuned"])
+def test_trainings_of_a_method_minimise_the_loss_alone(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the dense network was trained by."""
+    given = problem(0.5)
+    odd = {"optimizer": "adam", "momentum": 0.5, "weight_decay": 0.1, "l1": 0.1, "warmup": 2}
+    given = replace(given, recipe=given.with_recipe(**odd, protocol="published"))
+    recipes: list[Recipe] = []
+    fit = Problem.fit
+
+    def noted(self: Problem, module: nn.Module, name: str, recipe: Recipe, **more: object) -> float:
+        recipes.append(recipe)
+        return fit(self, module, name, recipe, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Problem, "fit", noted)
+    options = {"rare_gems": {"period": 2}, "fine_tuned": {"steps": 4, "refine": 0}}[method]
+    made(method, given, **options)
+    assert [(r.weight_decay, r.l1, r.warmup, r.protocol) for r in recipes] == [
+        (0, 0, 0, "exact")
+    ] * len(recipes)
+    optimizers = [(r.optimizer, r.momentum) for r in recipes if r.optimizer == "sgd"]
+    assert optimizers == ([("sgd", 0.9)] * 2 if method == "rare_gems" else [])
+    assert recipes[-1].schedule == ("step" if method == "rare_gems" else "cosine")
+
+
 def test_published_gems_of_any_density() -> None:
     """Scores that are cut to [0, 1] tie, and all that tie go: at a low density that is all."""
     recipe = replace(RECIPE, epochs=12)

@@ -38,16 +38,10 @@ def trainings(densities: list[float], recipe: int, *, steps: int, refine: int) -
 def _pruned(problem: Problem, density: float, steps: int, learning_rate: float) -> Pruned:
     network = deepcopy(problem.trained)
     mask = largest(problem.values(network).abs(), problem.count(density))
-    recipe = problem.with_recipe(
+    recipe = problem.plain_recipe(
         epochs=ceil(steps / problem.recipe.per_epoch(len(problem.samples["fit"][1]))),
         optimizer="adam",
         learning_rate=learning_rate,
-        weight_decay=0.0,
-        l1=0.0,
-        schedule="cosine",
-        milestones=(),
-        warmup=0,
-        protocol="exact",
     )
     name = f"density-{density:.6g}"
     epochs = problem.train(network, mask, name, recipe, steps=range(steps))

@@ -191,6 +191,23 @@ class Problem:
         """The network's recipe with some of its fields changed."""
         return replace(self.recipe, **changes)  # type: ignore[arg-type]
 
+    def plain_recipe(self, **changes: object) -> Recipe:
+        """A recipe of a method's own: of the network's it has epochs, batches, crops and the seed.
+
+        SGD with momentum 0.9 on the loss alone, its rate on a cosine, unless changed.
+        """
+        plain = {
+            "optimizer": "sgd",
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "l1": 0.0,
+            "schedule": "cosine",
+            "milestones": (),
+            "warmup": 0,
+            "protocol": "exact",
+        }
+        return self.with_recipe(**plain | changes)
+
     # --- What methods give -----------------------------------------------------------------------
 
     def check_mask(self, method: str, mask: Tensor) -> None:

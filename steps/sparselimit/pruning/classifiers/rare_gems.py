@@ -59,17 +59,7 @@ def pruned(
         )
     name = f"density-{density:g}"
     gem = Gem(problem, density, period, l2)
-    recipe = problem.with_recipe(
-        optimizer=optimizer,
-        learning_rate=score_rate,
-        momentum=0.9,
-        weight_decay=0.0,
-        l1=0.0,
-        schedule="cosine",
-        milestones=(),
-        warmup=0,
-        protocol="exact",
-    )
+    recipe = problem.plain_recipe(optimizer=optimizer, learning_rate=score_rate)
     epochs = problem.fit(
         gem.network,
         f"{name}-scores",
@@ -83,14 +73,8 @@ def pruned(
     mask = _checked(problem, gem.mask(), check)
     network = problem.start() if check == "reinit" else signed_constant(problem)
     milestones = [max(1, round(problem.recipe.epochs * share)) for share in (8 / 15, 12 / 15)]
-    fine = problem.with_recipe(
-        learning_rate=rate,
-        weight_decay=0.0,
-        schedule="step",
-        milestones=tuple(milestones),
-        factor=0.1,
-        warmup=0,
-        protocol="exact",
+    fine = problem.plain_recipe(
+        learning_rate=rate, schedule="step", milestones=tuple(milestones), factor=0.1
     )
     epochs += problem.train(network, mask, f"{name}-weights", fine, weights_only=True)
     return Pruned(network, mask, epochs, density)
