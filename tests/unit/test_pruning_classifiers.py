@@ -417,6 +417,19 @@ def test_decays(decay: str, expected: list[int]) -> None:
     assert smart_ratio.DECAYS[decay](np.arange(1, 5), 4)[:3].tolist() == expected
 
 
+@pytest.mark.parametrize("decay", smart_ratio.DECAYS)
+def test_counts_are_met_however_steep_the_shares(decay: str) -> None:
+    """Also where the last layers are full and the first are not; and by a layer alone."""
+    given = untrained("fc", 12, 12, 12)
+    for density in (0.3, 0.6, 0.9, 0.95, 0.999, 1.0):
+        counts = smart_ratio.layer_counts(given, density, decay=decay)
+        assert counts is not None
+        assert sum(counts) == given.count(density)
+        assert all(0 <= n <= size for n, size in zip(counts, given.sizes, strict=True))
+    alone = untrained("fc")
+    assert smart_ratio.layer_counts(alone, 0.1, decay=decay) == [alone.count(0.1)]
+
+
 def test_smart_ratio_draws_its_masks_and_leaves_out_what_it_cannot_do() -> None:
     given = problem(0.6, 0.3, 0.01)
     found = made("smart_ratio", given)

@@ -2,8 +2,8 @@
 
 Of L layers the l-th keeps a share of its weights in proportion to (L - l + 1)^2 + (L - l + 1), in
 networks without shortcuts divided by l^2; linear layers keep a share of their own. Shares above one
-are cut, and what they lose goes to the layers after them. Which weights are kept is drawn at
-random; training starts from the initial values.
+are cut, and what they lose goes to the layers after them, and where these are full to those before.
+Which weights are kept is drawn at random; training starts from the initial values.
 
 Networks without convolutions, of which the published code makes nothing (it divides by zero), have
 the quadratic in all layers but the last; so have all linear layers but the last in others.
@@ -72,8 +72,8 @@ def layer_counts(
         raw = raw / places**2
     if problem.protocol == "published":
         return _published(sizes, of_linear, raw, density, linear)
-    last_alone = of_linear & (places == len(sizes))
-    return _exact(sizes, last_alone, raw, problem.count(density), linear)
+    last = of_linear & (places == len(sizes)) & (len(sizes) > 1)
+    return _exact(sizes, last, raw, problem.count(density), linear)
 
 
 def _has_shortcuts(network: nn.Module) -> bool:
@@ -95,7 +95,7 @@ def _exact(
     weighted = np.where(apart, 0.0, raw * sizes)
     quotas += rest * weighted / weighted.sum()
     surplus = 0.0
-    for layer in [*np.flatnonzero(~apart), *np.flatnonzero(apart)]:
+    for layer in 2 * [*np.flatnonzero(~apart), *np.flatnonzero(apart)]:
         wanted = quotas[layer] + surplus
         quotas[layer] = min(wanted, sizes[layer])
         surplus = wanted - quotas[layer]
