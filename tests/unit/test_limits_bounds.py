@@ -95,6 +95,37 @@ def test_no_limit_below_the_resolution_of_a_signed_spectrum() -> None:
     assert "1 times the Lanczos steps" in outcome.reason
 
 
+def test_a_limit_on_flat_directions_alone_is_not_resolved() -> None:
+    """By B, an offset on stiff directions leaves tau = 0, which any resolution is above."""
+    spectrum, stiff = Spectrum.of_eigenvalues([0.0, 1.0]), Spectrum.of_eigenvalues([1.0])
+
+    def outcome_at(resolution: float) -> Limit | Unresolved:
+        bracket = Bracket(spectrum, spectrum, resolution)
+        return pruning_limit(bracket, np.ones(90), 100, 1e-4, "B", lambda m: Bracket(stiff, stiff))
+
+    assert found(outcome_at(0)).tau == 0
+    outcome = outcome_at(1e-16)
+    assert isinstance(outcome, Unresolved)
+    assert "near tau = 0, " in outcome.reason
+    assert outcome.reason.endswith("resolves 1e-16: take more Lanczos steps")
+
+
+@pytest.mark.parametrize("coarse", ["spectrum", "direction"])
+def test_rounding_of_the_products_is_not_mended_by_more_steps(coarse: str) -> None:
+    """The nodes below zero of a positive matrix in single precision, whichever bracket has them."""
+    eigenvalues, weights = np.append(np.zeros(90), np.ones(10)), np.ones(90)
+    rounded = np.append(np.full(90, -1e-5), np.ones(10))
+    (run,) = lanczos(torch.from_numpy(rounded).mul, torch.ones(1, 100).double(), 20)
+    rough, known = Bracket.psd([run]), exact(eigenvalues)
+    assert rough.resolution == pytest.approx(3e-5)
+    brackets = (rough, known) if coarse == "spectrum" else (known, rough)
+    along = interpolated_direction([10, 99], [brackets[1], known])
+    outcome = pruning_limit(brackets[0], weights, 100, 1e-5, "A", along)
+    assert isinstance(outcome, Unresolved)
+    assert "resolves 3e-05: use --precision float64" in outcome.reason
+    assert "steps" not in outcome.reason
+
+
 def test_no_limit_where_the_bracket_is_wide() -> None:
     weights = np.random.default_rng(1).standard_normal(1000)
     lower = Spectrum.of_eigenvalues(np.logspace(-3, 0, 100))

@@ -167,11 +167,13 @@ class Bracket:
     lower, upper: measures with non-negative nodes under which the integral of tau/(t+tau) is a
     lower and an upper bound.  They are one and the same where no bound exists.
     resolution: the smallest tau at which the integral may be trusted.
+    limited_by: what sets it, the number of Lanczos steps or the rounding of the products.
     """
 
     lower: Spectrum
     upper: Spectrum
     resolution: float = 0.0
+    limited_by: Literal["steps", "rounding"] = "steps"
 
     @classmethod
     def exact(cls, spectrum: Spectrum, rule: NegativeRule) -> Bracket:
@@ -189,7 +191,8 @@ class Bracket:
         gauss = Spectrum.mixture([run.gauss() for run in runs])
         radau = Spectrum.mixture([run.radau() for run in runs])
         rounding = max(0.0, -float(gauss.nodes.min()))
-        return cls(gauss.nonnegative("psd"), radau.nonnegative("psd"), _MARGIN * rounding)
+        known = gauss.nonnegative("psd"), radau.nonnegative("psd")
+        return cls(*known, _MARGIN * rounding, limited_by="rounding")
 
     @classmethod
     def signed(cls, runs: Sequence[Tridiagonal], rule: NegativeRule) -> Bracket:

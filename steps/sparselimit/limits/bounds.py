@@ -100,14 +100,20 @@ def interpolated_direction(removed: Sequence[int], directions: Sequence[Bracket]
         position = float(np.interp(count, removed, np.arange(len(removed))))
         left = int(position)
         pair = directions[left], directions[min(left + 1, len(removed) - 1)]
-        share = position - left
+        share, coarser = position - left, _coarsest(*pair)
         return Bracket(
             Spectrum.mixture([end.lower for end in pair], [1 - share, share]),
             Spectrum.mixture([end.upper for end in pair], [1 - share, share]),
-            max(end.resolution for end in pair),
+            coarser.resolution,
+            coarser.limited_by,
         )
 
     return at
+
+
+def _coarsest(*brackets: Bracket) -> Bracket:
+    """The one of the lowest resolution."""
+    return max(brackets, key=lambda bracket: bracket.resolution)
 
 
 def tolerance(rule: Literal["batch_std"] | float, batch_losses: ArrayLike) -> float:
@@ -194,11 +200,11 @@ def pruning_limit(
     upper = limit(lambda bracket: bracket.upper)
 
     tau = solve_tau(formula, along(lower).lower, radius[lower], epsilon)
-    resolution = max(spectrum.resolution, along(lower).resolution)
-    if tau < resolution:
+    coarser = _coarsest(spectrum, along(lower))
+    if tau < coarser.resolution:
         return Unresolved(
             f"the limit rests on curvatures near tau = {tau:.3g}, and the quadrature resolves "
-            f"{resolution:.3g}: take about {resolution / tau:.2g} times the Lanczos steps"
+            f"{coarser.resolution:.3g}: {_remedy(coarser, tau)}"
         )
     if (upper - lower) / prunable >= MAX_BRACKET:
         return Unresolved(
@@ -210,3 +216,11 @@ def pruning_limit(
         growth = dimension * (1 - (radius[lower] / radius[lower + 1]) ** 2)
         slope = sensitivity(spectrum.lower, tau, formula, along(lower).lower, growth)
     return Limit(lower, upper, prunable, radius[lower], tau, slope)
+
+
+def _remedy(bracket: Bracket, tau: float) -> str:
+    """What resolves a tau that is below the resolution."""
+    if bracket.limited_by == "rounding":  # which more steps do not lower
+        return "use --precision float64 if it was not, or tolerate a larger rise of the loss"
+    times = f"about {bracket.resolution / tau:.2g} times the" if tau > 0 else "more"
+    return f"take {times} Lanczos steps"
