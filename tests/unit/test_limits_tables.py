@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sparselimit import tables
+from sparselimit import store, tables
+from sparselimit.figures.registry import draw
 from sparselimit.limits import tables as limits
 from sparselimit.limits.tables import MAGNITUDES
 from sparselimit.store import Stored
@@ -222,6 +223,18 @@ def test_penalties() -> None:
     )
     assert (second["rule"], second["epsilon"], second["published"]) == ("fixed", 0.2, 0.41)
     assert pd.isna(second["corrected"])
+
+
+def test_penalties_of_networks_that_were_all_given(tmp_path: Path) -> None:
+    """A table without rows can be read again, and drawn."""
+    files = [network("given", [0.5], state_dict="mine.pt"), bounds("given", [{}])]
+    path = tmp_path / "penalties.csv"
+    limits.penalties(files).to_csv(path, index=False)
+    table = store.read_table(path)
+    trained = [network("net", [0.5]), bounds("net", [{}])]
+    assert table.columns.tolist() == limits.penalties(trained).columns.tolist()
+    assert table.empty
+    assert "no two networks" in draw("penalties", penalties=table).texts[0].get_text()
 
 
 def test_sensitivity_names_each_network() -> None:

@@ -201,7 +201,7 @@ def penalties(files: Sequence[Stored]) -> pd.DataFrame:
     One row per network that was trained here and tolerance. `published` and `corrected` (formula B)
     are read off the Gauss-Newton matrix where there is its spectrum.
     """
-    bounds = by_name(files, "bounds")
+    bounds, asked = by_name(files, "bounds"), ("l1", "weight_decay", "epochs", "seed")
     found = []
     for name, file in _networks(files).items():
         recipe, parameters = file.config, file.array("parameters")[file.array("prunable")]
@@ -213,22 +213,21 @@ def penalties(files: Sequence[Stored]) -> pd.DataFrame:
             ratio = of_rule.drop_duplicates("formula").set_index("formula").pruning_ratio
             measured = of_rule.iloc[0]
             found.append(
-                {
-                    "network": name,
-                    "architecture": " ".join(map(str, [recipe["architecture"], *recipe["widths"]])),
-                    **{key: recipe[key] for key in ("l1", "weight_decay", "epochs", "seed")},
-                    "validation_accuracy": file.table("history").validation_accuracy.iloc[-1],
-                    "below_1e-3": float((np.abs(parameters) < 1e-3).mean()),
-                    "rule": rule,
-                    "epsilon": epsilon,
-                    "published": ratio.get("published"),
-                    "corrected": ratio.get("B"),
-                    "reoptimised": measured.reoptimised_ratio,
-                    "one_shot": measured.one_shot_ratio,
-                    "one_shot_by_accuracy": measured.one_shot_ratio_by_accuracy,
-                }
+                (
+                    name,
+                    " ".join(map(str, [recipe["architecture"], *recipe["widths"]])),
+                    *(recipe[key] for key in asked),
+                    file.table("history").validation_accuracy.iloc[-1],
+                    float((np.abs(parameters) < 1e-3).mean()),
+                    *(rule, epsilon, ratio.get("published"), ratio.get("B")),
+                    *(measured.reoptimised_ratio, measured.one_shot_ratio),
+                    measured.one_shot_ratio_by_accuracy,
+                )
             )
-    return pd.DataFrame(found)
+    columns = ["network", "architecture", *asked, "validation_accuracy", "below_1e-3", "rule"]
+    columns += ["epsilon", "published", "corrected"]
+    columns += ["reoptimised", "one_shot", "one_shot_by_accuracy"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def judged(geometry: pd.DataFrame, dimension: int) -> pd.DataFrame:
