@@ -14,7 +14,14 @@ from sparselimit.ensemble.train import batch_order, train
 from sparselimit.networks.forward import logits, losses
 from sparselimit.networks.mlp import positions
 from sparselimit.search.exhaustive import Networks
-from sparselimit.search.racing import RUN_COLUMNS, Outcome, Race, _initial_parameters, race
+from sparselimit.search.racing import (
+    RUN_COLUMNS,
+    Outcome,
+    Race,
+    _best,
+    _initial_parameters,
+    race,
+)
 from sparselimit.sparsity.masks import with_biases
 from sparselimit.statistics import wilson
 from tests.unit.refusals import refused
@@ -203,6 +210,34 @@ def test_divergence_is_noted_and_never_best() -> None:
     assert (outcome.diverged_at[lost] <= outcome.steps[lost]).all()
     for i, best in enumerate(outcome.best.tolist()):
         assert not lost[best] or lost[12 * i : 12 * i + 12].all()
+
+
+def test_what_was_given_up_is_not_best() -> None:
+    """The best run is one whose end is known, so that training it again comes to the same."""
+    networks, points = Networks.shard(8, 0, 6), spiral(25)
+    how = Race(range(40), epochs=8, rungs=(2, 4), keep=(0.35, 0.1), calibrate=20)
+    outcome = race(networks, how, points, backend="batched")
+    unfinished = (outcome.dropped > 0) & ~outcome.calibration
+    accuracy = outcome.accuracy.view(-1, 40)
+    ended = accuracy.masked_fill(unfinished.view(-1, 40), 0).max(dim=1).values
+    assert (accuracy.max(dim=1).values > ended).any()
+    assert not unfinished[outcome.best].any()
+    assert torch.equal(outcome.accuracy[outcome.best], ended)
+    for i, best in enumerate(outcome.best.tolist()):
+        start = best % 40
+        alone = replace(how, starts=range(start, start + 1))
+        again = race(networks.take(np.array([i])), alone, points, backend="batched")
+        assert again.accuracy.item() == pytest.approx(ended[i].item(), abs=2 / len(points.x))
+
+
+def test_what_was_given_up_is_best_where_all_that_ended_diverged() -> None:
+    runs = Outcome.empty(2, 3, 1)
+    runs.dropped[:] = torch.tensor([1, -1, 2, 1, -1, 2])
+    runs.calibration[:] = torch.tensor([False, False, True] * 2)
+    runs.accuracy[:] = torch.tensor([0.9, 0.7, 0.6, 0.6, 0.9, 0.8])
+    runs.loss[:] = 1.0
+    runs.diverged_at[[4, 5]] = 10
+    assert _best(runs, 2).tolist() == [1, 3]
 
 
 # --- Identity ------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, positions
 from sparselimit.search.dead import least_factor, provably_dead
 from sparselimit.search.exhaustive import Networks, initial_values
+from sparselimit.search.outcomes import complete, given_up
 from sparselimit.sparsity.masks import with_biases
 
 
@@ -89,8 +90,10 @@ class Outcome:
     loss         float64, at last; NaN for what diverged or was not trained
     diverged_at  int64, as in `Trained`
     best         int64 [n], run of each network that is most accurate and, of equals, of least loss;
-                 one that diverged only where all did
-    parameters   float32 [n, n_parameters], what that run ended with
+                 one that diverged only where all did, and one that was given up at a rung only
+                 where all that ended diverged: then it is as it was when it was given up, and
+                 training it to its end comes to something else
+    parameters   float32 [n, n_parameters], what that run came to
     """
 
     steps: Tensor
@@ -150,7 +153,7 @@ def race(
         runs.accuracy[dead] = torch.maximum(ones, 1 - ones)
     path = engine.get("checkpoint")
     for leg, (first, end, share) in enumerate(how.legs(), start=1):
-        wanted = (runs.dropped < 0) | (runs.calibration & (runs.dropped > 0))
+        wanted = complete(runs.dropped, runs.calibration)
         going = (wanted & (runs.diverged_at < 0)).nonzero()[:, 0]
         if len(going) == 0:
             break
@@ -236,5 +239,6 @@ def _best(runs: Outcome, n: int) -> Tensor:
     """The best run of each of the n networks, int64 [n]."""
     network = np.arange(n).repeat(len(runs.steps) // n)
     diverged = (runs.diverged_at >= 0).numpy()
-    order = np.lexsort((runs.loss.numpy(), -runs.accuracy.numpy(), diverged, network))
+    unfinished = given_up(runs.dropped, runs.calibration).numpy()
+    order = np.lexsort((runs.loss.numpy(), -runs.accuracy.numpy(), unfinished, diverged, network))
     return torch.tensor(order.reshape(n, -1)[:, 0])
