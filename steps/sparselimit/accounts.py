@@ -7,6 +7,7 @@ import pandas as pd
 
 from sparselimit.datasets import SPLITS
 from sparselimit.errors import InputError
+from sparselimit.search.outcomes import given_up
 from sparselimit.statistics import ACCURACIES
 from sparselimit.store import Stored
 
@@ -79,7 +80,7 @@ def _of_search(file: Stored) -> pd.DataFrame:
             "outcome": _outcome(
                 runs,
                 died=(runs.dropped == 0).to_numpy(),
-                dropped=((runs.dropped > 0) & ~runs.calibration).to_numpy(),
+                dropped=given_up(runs.dropped, runs.calibration).to_numpy(),
             ),
             "off_target": False,
         }

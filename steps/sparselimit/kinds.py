@@ -172,9 +172,10 @@ KINDS: dict[str, Kind] = {
         },
     ),
     # One shard of the search over all networks with k weights. `network` is the place in the
-    # enumeration; `start`, `accuracy`, `loss` and the parameters are those of its best run, of those
-    # that ended if any did, perhaps polished. Of every run: -1 in `dropped` if it ran to its end, else the rung at which it fell
-    # behind, 0 if it was dead from the start; `calibration` runs go on in any case.
+    # enumeration; `start`, `accuracy`, `loss` and the parameters are those of its best run (of
+    # those that ended, if any did), perhaps polished. Of every run: -1 in `dropped` if it ran to
+    # its end, else the rung at which it fell behind, 0 if it was dead from the start; `calibration`
+    # runs go on in any case.
     "search-shard": Kind(
         2,
         {

@@ -19,6 +19,7 @@ from sparselimit.limits.bounds import REFUSALS
 from sparselimit.limits.prediction import lanczos_runs
 from sparselimit.limits.tables import curvature, gaps, judged, penalties, rows, variation
 from sparselimit.pruning.classifiers.tables import baselines, hyperparameters, reached, rounds
+from sparselimit.search.outcomes import complete
 from sparselimit.statistics import ACCURACIES, best_quantiles, expected_best, wilson
 from sparselimit.store import Stored
 
@@ -252,7 +253,7 @@ def search_success(files: Sequence[Stored]) -> pd.DataFrame:
 def _tally(shard: Stored) -> pd.DataFrame:
     """Starts of each network of a shard, and how many of them reached each accuracy."""
     runs = shard.table("runs")
-    complete = (runs.dropped < 0) | ((runs.dropped > 0) & runs.calibration)
+    ended = complete(runs.dropped, runs.calibration)
     parts = [
         pd.DataFrame(
             {
@@ -260,7 +261,7 @@ def _tally(shard: Stored) -> pd.DataFrame:
                 "accuracy": level,
                 "network": runs.network,
                 "runs": 1,
-                "successes": complete & (runs.accuracy >= level),
+                "successes": ended & (runs.accuracy >= level),
             }
         )
         for level in SEARCH_LEVELS

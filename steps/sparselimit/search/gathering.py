@@ -8,6 +8,7 @@ import pandas as pd
 
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, positions
+from sparselimit.search.outcomes import complete
 from sparselimit.statistics import ACCURACIES
 from sparselimit.store import Stored
 
@@ -92,7 +93,7 @@ class Gathering:
         if (runs.diverged_at >= 0).all():
             raise InputError(f"{shard.path}: every run diverged; lower search.learning_rate")
         behind = runs.dropped > 0
-        runs = runs.assign(complete=(runs.dropped < 0) | (behind & runs.calibration))
+        runs = runs.assign(complete=complete(runs.dropped, runs.calibration))
         # Starts whose end is known whatever it is: a fair sample of the full training.
         sample = runs[runs.calibration] if behind.any() else runs
         trained = sample[sample.complete]
