@@ -41,6 +41,17 @@ def test_a_narrower_network_is_cut_from_the_first_neurons() -> None:
         assert bias.tolist() == of_whole[: len(bias)].tolist()
 
 
+def test_a_crop_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    fixed = Fixed(WIDE, VALUES)
+    fixed(WIDE, [0])
+    fixed(MLP.spiral(6), [0])
+    assert not caplog.records
+    for _ in range(2):
+        fixed(MLP((2, 6, 4, 5, 1)), [0])
+    (record,) = caplog.records
+    assert "2-5-4-6-1 is cropped to the first neurons of 2-6-4-5-1" in record.message
+
+
 def test_a_wider_network_has_it_at_its_first_neurons() -> None:
     """What surrounds it is drawn at the wider network's own scale, the same for every seed."""
     large = MLP.spiral(8)
@@ -118,7 +129,8 @@ def frontier() -> Stored:
     table = pd.DataFrame(
         {
             "weights": [6, 4, 5],
-            "accuracy": [0.9, 0.6, 0.8],
+            "accuracy": [0.9, 0.6, 0.85],
+            "sgd_accuracy": [0.9, 0.6, 0.8],
             "d1": [2, 1, 2],
             "d2": [1, 1, 1],
             "d3": [1, 1, 2],
@@ -146,6 +158,13 @@ def test_the_sparsest_network_of_an_accuracy_is_taken(
     where = positions(start.whole, MLP((2, 2, 1, 2, 1)))
     assert start.parameters.tolist() == file.array("initial")[row, where].tolist()
     assert ("no network reaches 0.95" in caplog.text) == (accuracy > 0.9)
+
+
+def test_an_accuracy_that_polish_alone_reached_is_none_to_start_for() -> None:
+    file = frontier()
+    file.table("by_weights")["sgd_accuracy"] = [0.7, np.nan, 0.6]
+    assert sparsest_start(file, 0.65).whole.sizes == (2, 2, 1, 1, 1)  # of 6 weights
+    assert sparsest_start(file, 0.8).whole.sizes == (2, 2, 1, 1, 1)  # of none; trained best
 
 
 def test_the_search_must_be_given_to_be_used() -> None:

@@ -1,7 +1,9 @@
 """Where the initial values of networks come from: drawn by seed, or given."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -38,8 +40,9 @@ class Fixed:
     """One given network from which all seeds start; only their batches differ.
 
     A narrower network takes the values of the first neurons of each layer (the crop of Zhang &
-    Papyan 2024). In a wider one the values stand at the first neurons, and what surrounds them is
-    drawn at the wider network's own scale.
+    Papyan 2024), with a warning: what is known of the whole says little of its crop. In a wider one
+    the values stand at the first neurons, and what surrounds them is drawn at the wider network's
+    own scale.
     """
 
     whole: MLP
@@ -53,9 +56,17 @@ class Fixed:
                 f"{network.sizes}"
             )
         common = MLP(tuple(map(min, self.whole.sizes, network.sizes)))
+        if common != self.whole:
+            _warn_of_crop(self.whole, network)
         values = initial_parameters(network, generator("around", network.sizes))
         values[positions(common, network)] = self.parameters[positions(common, self.whole)]
         return torch.tensor(values, dtype=torch.float32).repeat(len(seeds), 1)
+
+
+@cache  # once for each shape
+def _warn_of_crop(whole: MLP, network: MLP) -> None:
+    sizes = ("-".join(map(str, shape.sizes)) for shape in (whole, network))
+    logging.warning("the initial network %s is cropped to the first neurons of %s", *sizes)
 
 
 def read(path: Path) -> Fixed:

@@ -44,21 +44,25 @@ def searched(arguments: Namespace) -> Fixed:
 def sparsest_start(frontier: Stored, accuracy: float) -> Fixed:
     """The initial values, at its own widths and dense, of the sparsest network of an accuracy.
 
-    They are those from which the searched mask reached it. Where no network did, those of the most
-    accurate one.
+    It is the best network of the fewest weights with which training alone, before polish, reached
+    the accuracy. From these values training, and polish if its row says so, brought its mask to the
+    accuracy of the row; a training of other length or order may come to another. Where training did
+    not reach the accuracy, the start is that of the best network where it came closest.
     """
     best = frontier.table("by_weights")
-    reached = np.flatnonzero(best.accuracy >= accuracy)
+    trained = best.sgd_accuracy.fillna(0).to_numpy()
+    reached = np.flatnonzero(trained >= accuracy)
     if len(reached):
         place = int(reached[best.weights.to_numpy()[reached].argmin()])
     else:
-        place = int(best.accuracy.to_numpy().argmax())
+        place = int(trained.argmax())
         logging.warning(
-            "%s: no network reaches %.4g; taking the best (%d weights, accuracy %.4f)",
+            "%s: no network reaches %.4g by training alone; taking the best (%d weights, accuracy "
+            "%.4f)",
             frontier.path,
             accuracy,
             best.weights[place],
-            best.accuracy[place],
+            trained[place],
         )
     hidden = best[["d1", "d2", "d3"]].to_numpy()[place].tolist()
     own, frame = MLP((2, *hidden, 1)), MLP(tuple(frontier.array("sizes").tolist()))
