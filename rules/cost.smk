@@ -51,7 +51,7 @@ NOT_COUNTED = [
     for one in workflow.rules
     if one.output
     and not one.name.startswith(
-        ("beam_given", "search_blocks", *(jobs.rule for jobs in PLAN))
+        ("beam_given", "search_blocks", "network_page", *(jobs.rule for jobs in PLAN))
     )
 ]
 

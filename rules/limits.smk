@@ -1,5 +1,7 @@
 # Theory: curvature of trained networks, the limit it predicts, what one-shot pruning reaches, and
 # a check of the geometry itself.
+from sparselimit.figures.registry import MODULES
+
 NETWORK = {
     "data": data_of,
     "network": "results/train/networks/{network}.h5",
@@ -99,6 +101,39 @@ rule bounds:
     shell:
         "python {input.script} --network {input.network} --spectra {input.spectra} "
         "--sweep {input.sweep} {params.tolerances} {params.curves} --output {output} > {log} 2>&1"
+
+
+# One network by itself, for whom that is the question; the report has all of them side by side.
+rule network_page:
+    input:
+        script="steps/network_page.py",
+        library=sources(
+            "network_page.py",
+            *(MODULES[name] for name in ("limits", "sensitivity", "weights")),
+        ),
+        network="results/train/networks/{network}.h5",
+        sweep="results/sweep/{network}.h5",
+        bounds="results/bounds/{network}.h5",
+        spectra=expand(
+            "results/spectrum/{{network}}-{operator}.h5", operator=study.spectrum.steps
+        ),
+    output:
+        "results/limits/{network}/report.html",
+    log:
+        "logs/network_page-{network}.log",
+    benchmark:
+        "benchmarks/network_page-{network}.jsonl"
+    localrule: True
+    conda:
+        "../envs/conda.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    message:
+        "how far {wildcards.network} can be pruned"
+    shell:
+        "python {input.script} --name {wildcards.network} {input.network} {input.sweep} "
+        "{input.bounds} {input.spectra} --output {output} > {log} 2>&1"
 
 
 rule spiral_limits:

@@ -1,8 +1,6 @@
 # Tables, figures, and what the report says about them. A table or a figure is one entry here.
 from collections import Counter
 
-from sparselimit.figures.registry import MODULES
-
 NETWORK_FILES = {
     stage: [f"results/{stage}/{name}.h5" for name in study.networks]
     for stage in ("train/networks", "sweep", "bounds")

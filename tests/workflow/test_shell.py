@@ -45,7 +45,8 @@ def test_what_a_study_names_is_one_word_of_a_command(workflow: Workflow) -> None
     (workflow.folder / "harm.yaml").write_text(yaml.safe_dump(OVERLAY))
     done = workflow.snakemake(
         *("--dry-run", "--printshellcmds", "--configfile", "studies/smoke.yaml", "harm.yaml", "--"),
-        *("results/bounds/mine.h5", "results/data/mnist.h5", "results/prune/given/mine.h5"),
+        *("results/limits/mine/report.html", "results/data/mnist.h5"),
+        "results/prune/given/mine.h5",
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output

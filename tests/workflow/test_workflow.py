@@ -7,7 +7,7 @@ from sparselimit.figures.registry import MODULES
 from sparselimit.shards import collapsed
 from sparselimit.tables import TABLES
 from tests.unit.test_provenance import Page
-from tests.workflow.conftest import Workflow
+from tests.workflow.conftest import Workflow, jobs_by_rule
 
 pytestmark = pytest.mark.workflow
 
@@ -164,6 +164,13 @@ def test_a_method_of_ones_own_appears_in_tables_and_figures(finished: Workflow) 
         file.unlink()
         restored = finished.smoke("all")
     assert restored.returncode == 0, restored.stdout + restored.stderr
+
+
+def test_a_page_about_one_network_is_made_when_asked_for(finished: Workflow) -> None:
+    done = finished.smoke("results/limits/conv/report.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert jobs_by_rule(done.stdout + done.stderr) == {"network_page": 1}
+    assert "How far can conv" in (finished.folder / "results/limits/conv/report.html").read_text()
 
 
 def test_larger_blocks_rerun_one_search(finished: Workflow) -> None:

@@ -129,21 +129,30 @@ COLUMNS = {
 }
 
 
+def parts(name: str) -> list[str]:
+    """The tables and arrays that a figure is drawn from. Raises InputError for one there is not."""
+    return list(inspect.signature(_function(name)).parameters)
+
+
 def draw(name: str, **given: pd.DataFrame | np.ndarray) -> Figure:
     """Draw a figure from its tables and arrays, given by their names.
 
     The module is imported only here: most figures need no torch. Raises InputError for a figure
     that does not exist, something that is not given, or a table that lacks a column.
     """
-    if name not in MODULES:
-        raise InputError(f"figure '{name}' is unknown: use one of {', '.join(MODULES)}")
-    function: Callable[..., Figure] = getattr(importlib.import_module(MODULES[name]), name)
-    needed = inspect.signature(function).parameters
-    if given.keys() != needed.keys():
+    needed = parts(name)
+    if given.keys() != set(needed):
         has = ", ".join(given) or "nothing"
         raise InputError(f"figure {name} is drawn from {', '.join(needed)}; given is {has}")
     for part, value in given.items():
         lacking = [column for column in COLUMNS.get(part, []) if column not in value]
         if lacking:
             raise InputError(f"figure {name}: table {part} lacks {', '.join(lacking)}")
-    return function(**given)
+    return _function(name)(**given)
+
+
+def _function(name: str) -> Callable[..., Figure]:
+    if name not in MODULES:
+        raise InputError(f"figure '{name}' is unknown: use one of {', '.join(MODULES)}")
+    function: Callable[..., Figure] = getattr(importlib.import_module(MODULES[name]), name)
+    return function

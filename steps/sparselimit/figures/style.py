@@ -204,12 +204,14 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
     return drawn
 
 
-def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure as SVG, complete or not at all; equal figures make equal bytes.
-
-    Raises StoreError when the file cannot be written.
-    """
-    svg = StringIO()
+def svg(figure: Figure) -> str:
+    """A figure as SVG; equal figures make equal texts."""
+    text = StringIO()
     with mpl.style.context(RC, after_reset=True):
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    write_text(path, svg.getvalue())
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure as SVG, complete or not at all. Raises StoreError when it cannot be."""
+    write_text(path, svg(figure))
