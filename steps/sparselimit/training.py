@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from sparselimit import cli
 from sparselimit.console import progress_bar
-from sparselimit.ensemble.checkpoint import CHECKPOINT_SECONDS, Checkpoint
+from sparselimit.ensemble.checkpoint import CHECKPOINT_SECONDS, Checkpoint, identity_of
 from sparselimit.errors import InputError, in_one_line
 from sparselimit.networks.classifier import Sample, evaluate
 from sparselimit.networks.network import PRUNABLE
@@ -253,10 +253,9 @@ class _Run:
 
     def identity(self) -> list[object]:
         """All that decides the result, but for what `penalty` and `before` do."""
-        start = [*self.module.parameters(), *self.module.buffers()]
         fixed = [which for _, which, _ in self.fixed]
         data = [*self.fit, *self.validation]
-        return [astuple(self.recipe), str(self.module), *(p.detach() for p in start), *fixed, *data]
+        return [astuple(self.recipe), *identity_of(self.module), *fixed, *data]
 
     def all_steps(self, steps: range, keeper: Checkpoint | None) -> None:
         n, recipe = len(self.fit[1]), self.recipe

@@ -302,6 +302,15 @@ def test_ties_in_magnitude_go_by_index() -> None:
     assert table.fit_loss.tolist()[:9] == pytest.approx(expected)
 
 
+def test_a_sweep_knows_how_inputs_are_standardised(network: Network, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.h5.checkpoint"
+    one_shot_sweep(network, {"fit": blobs(20, 6)}, 4, path)
+    moved = copy.deepcopy(network)
+    moved.mean += 1
+    with refused(str(path), "another run"):
+        one_shot_sweep(moved, {"fit": blobs(20, 6)}, 4, path)
+
+
 def test_the_sweep_leaves_batch_normalisation_alone(normalised: Network) -> None:
     """Against a network pruned by hand, with the statistics as they were."""
     x = torch.randint(0, 256, (40, 2, 8, 8), dtype=torch.uint8)

@@ -1,6 +1,7 @@
 """Curvature products against finite differences, dense matrices, closed forms and curvlinops."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import curvlinops
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from sparselimit.curvature import products
 from sparselimit.curvature.convolutions import SecondOrder
 from sparselimit.curvature.products import Objective, Operator
+from sparselimit.ensemble.checkpoint import Checkpoint
 from tests.unit.refusals import refused
 
 SAMPLES = 23
@@ -363,3 +365,29 @@ def test_unusable_objectives_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Objective(*arguments)
+
+
+def test_objectives_are_told_from_each_other_by_all_that_decides_them() -> None:
+    """Frozen parameters, statistics and layers without parameters too, on which products depend."""
+
+    def identity(change: Callable[[Any], object], y: int = 0) -> str:
+        torch.manual_seed(0)
+        module: Any = network(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 2))
+        module[3].bias.requires_grad_(False)
+        change(module)
+        objective = Objective(
+            module, functional.cross_entropy, torch.ones(4, 2).double(), torch.full((4,), y)
+        )
+        return Checkpoint(Path("x"), objective.identity, interval=1).identity
+
+    changes: list[Callable[[Any], object]] = [
+        lambda module: None,
+        lambda module: module[0].weight.data.add_(1e-9),
+        lambda module: module[3].bias.data.add_(1e-9),
+        lambda module: module[3].bias.requires_grad_(True),
+        lambda module: module[1].running_mean.add_(1e-9),
+        lambda module: module.__setitem__(2, nn.Sigmoid().eval()),
+    ]
+    found = [identity(change) for change in changes]
+    assert len({*found, identity(changes[0], y=1)}) == 7
+    assert identity(changes[0]) == found[0]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vjp, vmap
 
 from sparselimit.curvature.convolutions import SecondOrder
+from sparselimit.ensemble.checkpoint import identity_of
 from sparselimit.errors import InputError, in_one_line
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -149,9 +150,9 @@ class Objective:
         return self.parameters.numel()
 
     @property
-    def identity(self) -> tuple[Tensor, ...]:
-        """What tells it from other objectives of the same module and loss."""
-        return self.parameters, self._inputs, self._targets
+    def identity(self) -> list[object]:
+        """What tells it from other objectives with the same loss."""
+        return [*identity_of(self._module), *self.shapes, self._inputs, self._targets]
 
     def entries_of(self, names: Collection[str]) -> Tensor:
         """Where the named parameters stand in the flat vector: bool [D]."""

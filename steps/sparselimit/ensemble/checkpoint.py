@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparselimit import files, sources
 from sparselimit.errors import InputError
@@ -151,6 +151,12 @@ def in_turn(
         finally:
             keeper.save({"done": done})
     return done
+
+
+def identity_of(module: nn.Module) -> list[object]:
+    """What a module computes by: its layers as it prints them, all its parameters and buffers."""
+    tensors = (*module.parameters(), *module.buffers())
+    return [str(module), *(tensor.detach() for tensor in tensors)]
 
 
 def _digest(identity: Sequence[object]) -> str:

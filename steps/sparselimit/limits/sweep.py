@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sparselimit.curvature.products import Objective
 from sparselimit.curvature.quadrature import Floats
-from sparselimit.ensemble.checkpoint import in_turn
+from sparselimit.ensemble.checkpoint import identity_of, in_turn
 from sparselimit.limits.bounds import radii
 from sparselimit.limits.subspace import reoptimised_losses
 from sparselimit.networks.classifier import Sample, evaluate
@@ -53,8 +53,7 @@ def one_shot_sweep(
         return measured
 
     data = [part for name, points in samples.items() for part in (name, *points)]
-    identity = [str(module), *module.state_dict().values(), *data]
-    return pd.DataFrame(in_turn(row, ratios, checkpoint, identity))
+    return pd.DataFrame(in_turn(row, ratios, checkpoint, [*identity_of(module), *data]))
 
 
 def reoptimised_rises(module: nn.Module, points: Sample) -> Floats:
