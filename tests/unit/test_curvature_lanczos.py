@@ -147,6 +147,19 @@ def test_rules_for_negative_nodes() -> None:
         spectrum.nonnegative("ggn")  # type: ignore[arg-type]
 
 
+def test_an_exact_spectrum_is_definite_to_its_own_rounding() -> None:
+    """A singular matrix passes; one with an eigenvalue that a quadrature would hide does not."""
+    known = np.append(np.zeros(30), np.linspace(0.1, 1, 30))
+    dense = Spectrum.of_eigenvalues(np.linalg.eigvalsh(rotated(known)))
+    assert dense.nodes.min() < 0
+    assert Bracket.exact(dense, "psd").lower.nodes[0] == 0
+    for lowest in (-1e-5, -1e-12):
+        indefinite = Spectrum.of_eigenvalues(np.append(lowest, known))
+        assert indefinite.nonnegative("psd").nodes[0] == 0  # as a quadrature
+        with pytest.raises(ValueError, match="not positive semi-definite"):
+            Bracket.exact(indefinite, "psd")
+
+
 def test_signed_quadrature_states_its_resolution() -> None:
     matrix = rotated(np.linspace(-1, 2, 50))
     coarse = Bracket.signed(lanczos(product(matrix), signs(50, 2), steps=10), "abs")

@@ -282,8 +282,9 @@ def test_reoptimised_is_the_least_that_keeps_within_the_budget() -> None:
     assert len(set(kept)) > 3
 
 
-def test_every_refusal_says_why() -> None:
-    saddle = np.diag([1.0] * 8 + [-0.5])
+@pytest.mark.parametrize("lowest", [-0.5, -1e-5])
+def test_every_refusal_says_why(lowest: float) -> None:
+    saddle = np.diag([1.0] * 8 + [lowest])
     found = with_curvature(np.eye(9), hessian=saddle)
     known = pd.DataFrame({"accuracy": [0.8, 0.9, 0.95], "loss": [0.2, 0.1, np.nan]})
     table = pd.DataFrame(meeting.predictions(found, known))

@@ -25,7 +25,12 @@ NegativeRule: TypeAlias = Literal["abs", "clip", "psd"]
 
 BREAKDOWN = 1e-12  # an off-diagonal below this share of max|alpha| ends the Krylov space
 _MARGIN = 3  # of tau over what the nodes resolve
-_PSD_SLACK = 1e-4  # negative nodes of a PSD operator in float32 stay far above -1e-4 of the largest
+# How far below zero, as a share of the largest, rounding moves eigenvalues of a PSD matrix at most.
+# By a quadrature in float32 it is far less than the first. By a dense eigensolver in float64 it is
+# D rounding units, and there are those of the sums that made the matrix: the second allows ten
+# times as much (measured on Gauss-Newton matrices: 0.06 times).
+_QUADRATURE_SLACK = 1e-4
+_EXACT_SLACK = 10 * np.finfo(np.float64).eps  # times D
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +83,16 @@ class Spectrum:
         """The integral of t^order; D times it is the trace of H^order."""
         return self.integral(lambda t: t**order)
 
-    def nonnegative(self, rule: NegativeRule) -> Spectrum:
+    def nonnegative(self, rule: NegativeRule, slack: float = _QUADRATURE_SLACK) -> Spectrum:
         """The measure with its negative nodes moved to where the width formulas can take them.
 
         'abs' reflects them (the published code), 'clip' calls them flat directions (optimistic),
-        'psd' does the same but only for rounding: it refuses a spectrum that is truly indefinite.
-        Nodes at the rounding level of a symmetric eigensolver become exact zeros.
+        'psd' does the same but only for rounding: it refuses a spectrum that is truly indefinite,
+        with a node below minus `slack` of the largest. Nodes at the rounding level of a symmetric
+        eigensolver become exact zeros.
         """
         largest = float(np.abs(self.nodes).max())
-        if rule == "psd" and self.nodes.min() < -_PSD_SLACK * largest:
+        if rule == "psd" and self.nodes.min() < -slack * largest:
             raise InputError(
                 f"the operator is not positive semi-definite: its spectrum reaches from "
                 f"{self.nodes.min():.3g} to {self.nodes.max():.3g}; use the rule 'abs' or 'clip', "
@@ -177,8 +183,8 @@ class Bracket:
 
     @classmethod
     def exact(cls, spectrum: Spectrum, rule: NegativeRule) -> Bracket:
-        """A spectrum that is known, for example from a dense eigendecomposition."""
-        known = spectrum.nonnegative(rule)
+        """A spectrum that is known, for example from a dense eigendecomposition in float64."""
+        known = spectrum.nonnegative(rule, _EXACT_SLACK * spectrum.nodes.size)
         return cls(known, known)
 
     @classmethod
