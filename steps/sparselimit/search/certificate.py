@@ -5,8 +5,14 @@ what it scores. *Training does not find one*: of every network with so few weigh
 failed that success rates above some are excluded.
 
 Racing drops some starts that would have succeeded. The share of those is measured on starts that
-were trained to the end whatever their rank, and its upper bound f (95%) lowers what failures say:
-if a start succeeds with probability p, the search sees it succeed with probability p (1 - f).
+were trained to the end whatever their rank, and its upper bound f (of a 95% Wilson interval) lowers
+what failures say: if a start succeeds with probability p, the search sees it succeed with
+probability p (1 - f).
+
+What is excluded is so for each network by itself, in the one order of batches that all starts see,
+and for a network of which racing loses no larger a share than f, which is measured over all
+networks together. The bound on p fails at 5% and the upper end f of its interval at 2.5%
+(nominally): jointly they hold at 92.5% at least.
 """
 
 import json
@@ -87,7 +93,7 @@ def certificate(gathering: Gathering) -> dict[str, np.ndarray | pd.DataFrame]:
 
 
 def lost_to_racing(gathering: Gathering) -> pd.DataFrame:
-    """For each of the accuracies, the share of runs reaching it that racing loses.
+    """For each of the accuracies, the share of runs reaching it that racing loses, in all.
 
     Columns: measured_at (the accuracy of the runs that it was measured on), calibration_runs and
     calibration_lost, lost_low and lost_high (Wilson, 95%). Without racing nothing is lost.
@@ -151,7 +157,8 @@ def _exclusion(tallies: Mapping[int, pd.DataFrame], lost: pd.DataFrame) -> pd.Da
     """For each number of weights and accuracy: what is excluded of a network without a success.
 
     `starts` are those of the network that had fewest; `excluded_rate` is the success rate above
-    which so many failures have a probability below 5%, for each network by itself.
+    which so many failures have a probability below 5%, for each network by itself, if racing loses
+    no more of its successes than `lost_high`.
     """
     rows = []
     for k, tally in tallies.items():

@@ -1,11 +1,12 @@
 """Racing: many starts of each network set out, and only the best are trained to the end.
 
 A start that falls behind would seldom have won. Which do is decided by the loss at *rungs*, epochs
-of the full training, so that what is left of the race is the full training itself and its results
-are those of the full protocol. (Successive halving, K. Jamieson and A. Talwalkar, AISTATS 2016. Of
-starts ranked by the loss of a shorter training with a schedule of its own, more winners are lost at
-equal cost, and what the shorter training cost is lost too.) How many winners the race loses is
-measured as it runs: every so many starts, one is trained to the end whatever its rank.
+of the full training: what is left of the race is trained as long, at the same rates and with its
+momentum carried on. Only the order of batches is not that of a training without rungs, for each leg
+from rung to rung begins one of its own. (Successive halving, K. Jamieson and A. Talwalkar, AISTATS
+2016. Of starts ranked by the loss of a shorter training with a schedule of its own, more winners
+are lost at equal cost, and what the shorter training cost is lost too.) How many winners the race
+loses is measured as it runs: every so many starts, one is trained to the end whatever its rank.
 """
 
 import math
@@ -67,7 +68,7 @@ class Race:
             first = end
 
     def plan(self, first: int, end: int) -> Plan:
-        """The full training's epochs from `first` to `end`."""
+        """The full training's epochs from `first` to `end`, with their learning rates."""
         whole = Plan.of([self.schedule], self.epochs, self.batch_size)
         return replace(whole, factors=whole.factors[:, first:end])
 
@@ -136,7 +137,8 @@ def race(
     """Race the starts of some networks, all of them held in the networks' frame.
 
     What becomes of a start depends on its network, its number and the other starts of the network
-    that race; not on the frame, nor on other networks.
+    that race; not on the frame, nor on other networks. All see the batches in the same order, one
+    for each leg.
 
     A checkpoint path in `engine` is where the names of several begin, one for each leg.
     """
