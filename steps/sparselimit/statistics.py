@@ -5,7 +5,7 @@ All functions but `expected_best` work elementwise on arrays that broadcast.
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, ndtri
+from scipy.special import ndtri
 
 from sparselimit.errors import InputError
 
@@ -69,29 +69,11 @@ def power(rate: ArrayLike, trials: ArrayLike) -> FloatArray:
     return 1.0 - (1.0 - p) ** n
 
 
-def found_probability(successes: ArrayLike, trials: ArrayLike, budget: ArrayLike) -> FloatArray:
-    """Probability that `budget` of the trials, drawn without replacement, hold a success.
-
-    1 - C(n - m, B) / C(n, B) for m successes among n trials (the hypergeometric law).
-
-    Raises InputError unless 0 <= successes <= trials and 0 <= budget <= trials.
-    """
-    m, n = _counts(successes, trials)
-    drawn, _ = _counts(budget, trials)
-    with np.errstate(invalid="ignore"):  # more drawn than failed: a pole, answered by the case
-        log_missed = (
-            gammaln(n - m + 1)
-            - gammaln(n - m - drawn + 1)
-            - gammaln(n + 1)
-            + gammaln(n - drawn + 1)
-        )
-    return np.where(n - m < drawn, 1.0, -np.expm1(log_missed))
-
-
 def expected_best(values: ArrayLike, budget: int) -> float:
     """Expected maximum of `budget` of the values [n], drawn without replacement; exact.
 
-    The i-th smallest value is the maximum with probability C(i - 1, B - 1) / C(n, B).
+    The i-th smallest value is the maximum with probability C(i - 1, B - 1) / C(n, B), and is drawn
+    with probability B / i if none above it is.
 
     Raises InputError unless 1 <= budget <= n.
     """
@@ -99,10 +81,7 @@ def expected_best(values: ArrayLike, budget: int) -> float:
     n = len(ascending)
     if not 1 <= budget <= n:
         raise InputError(f"budget {budget}: a best of {n} values is over 1 to {n} of them")
-    place = np.arange(n, 0, -1)
-    # Probability that none of the values above a place is drawn.
-    none_above = np.cumprod(np.concatenate([[1.0], np.maximum(1 - budget / place[:-1], 0)]))
-    return float((ascending[::-1] * none_above * budget / place).sum())
+    return float((ascending * _none_above(n, budget) * budget / np.arange(1, n + 1)).sum())
 
 
 def best_quantiles(values: ArrayLike, budget: int, levels: ArrayLike) -> FloatArray:
@@ -116,9 +95,17 @@ def best_quantiles(values: ArrayLike, budget: int, levels: ArrayLike) -> FloatAr
     n = len(ascending)
     if not 1 <= budget <= n:
         raise InputError(f"budget {budget}: a best of {n} values is over 1 to {n} of them")
-    at_most = 1.0 - found_probability(n - np.arange(1, n + 1), n, budget)
-    place = np.searchsorted(at_most, np.asarray(levels, dtype=np.float64))
+    place = np.searchsorted(_none_above(n, budget), np.asarray(levels, dtype=np.float64))
     return ascending[np.minimum(place, n - 1)]
+
+
+def _none_above(n: int, budget: int) -> FloatArray:
+    """Probability that none above the i-th smallest of n values is drawn, for i = 1..n.
+
+    C(i, B) / C(n, B), as a product: logarithms of factorials would cancel.
+    """
+    not_drawn = np.maximum(1 - budget / np.arange(n, 1, -1), 0)
+    return np.cumprod(np.concatenate([[1.0], not_drawn]))[::-1]
 
 
 def _counts(part: ArrayLike, whole: ArrayLike) -> tuple[FloatArray, FloatArray]:

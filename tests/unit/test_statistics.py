@@ -1,6 +1,8 @@
 """Intervals, exclusion and equal budgets against scipy, enumeration and simulation."""
 
+from fractions import Fraction
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pytest
@@ -10,7 +12,6 @@ from sparselimit.statistics import (
     best_quantiles,
     excluded_rate,
     expected_best,
-    found_probability,
     keeps_accuracy,
     power,
     wilson,
@@ -63,23 +64,6 @@ def test_power_is_the_share_of_searches_that_succeed() -> None:
     np.testing.assert_allclose(power(excluded_rate(77), 77), 0.95)
 
 
-def test_found_probability_is_hypergeometric() -> None:
-    cases = [(m, n, b) for n in (1, 4, 60) for m in {0, 1, n // 2, n} for b in {0, 1, n // 3, n}]
-    successes, trials, budget = np.array(cases).T
-    np.testing.assert_allclose(
-        found_probability(successes, trials, budget),
-        stats.hypergeom.sf(0, trials, successes, budget),
-        atol=1e-12,
-    )
-
-
-def test_found_probability_at_scale() -> None:
-    """Sampling one by one: the chance to miss is a product of fractions."""
-    n, m, b = 1_000_000, 3, 200_000
-    missed = np.prod((n - b - np.arange(m)) / (n - np.arange(m)))
-    assert found_probability(m, n, b) == pytest.approx(1 - missed, rel=1e-7)
-
-
 @pytest.mark.parametrize("budget", range(1, 8))
 def test_expected_best_is_the_mean_over_all_subsamples(budget: int) -> None:
     values = [0.5, 0.9, 0.5, 0.71, 0.2, 0.9, -1.0]
@@ -105,6 +89,16 @@ def test_best_quantiles_are_those_over_all_subsamples(budget: int) -> None:
     np.testing.assert_array_equal(best_quantiles(values, budget, levels), expected)
 
 
+@pytest.mark.parametrize("budget", [1, 2, 7])
+def test_best_quantiles_of_many_jump_where_they_should(budget: int) -> None:
+    """At C(i, B) / C(n, B), in fractions; just below it another value is the quantile."""
+    n = 1_000_000
+    for i in (n // 3, n // 2, n - n // 7, n - 1):
+        jump = Fraction(comb(i, budget), comb(n, budget))
+        levels = [float(jump * (1 - Fraction(1, 10**10))), float(jump * (1 + Fraction(1, 10**10)))]
+        assert best_quantiles(np.arange(1, n + 1), budget, levels).tolist() == [i, i + 1]
+
+
 def test_impossible_counts_are_refused() -> None:
     with refused("5 of 4"):
         wilson([1, 5], 4)
@@ -114,8 +108,6 @@ def test_impossible_counts_are_refused() -> None:
         excluded_rate(-1)
     with refused("rate"):
         power(1.1, 3)
-    with refused("6 of 5"):
-        found_probability(1, 5, 6)
     for budget in (0, 4):
         with refused(f"budget {budget}", "1 to 3"):
             expected_best([1, 2, 3], budget)
