@@ -264,6 +264,26 @@ def test_scores_are_trained_straight_through() -> None:
     assert len(trained) == 3
 
 
+def test_layers_that_share_a_weight_share_its_scores(tmp_path: Path) -> None:
+    (tmp_path / "tied.py").write_text(
+        "from torch import nn\n"
+        "def network():\n"
+        "    first, second = nn.Linear(2, 2), nn.Linear(2, 2)\n"
+        "    second.weight = first.weight\n"
+        "    return nn.Sequential(first, nn.ReLU(), second, nn.Linear(2, 3))\n"
+    )
+    given = problem(0.5, architecture=f"{tmp_path / 'tied.py'}:network", widths=())
+    assert given.sizes == (4, 6)
+    gem = rare_gems.Gem(given, 0.5, period=2, l2=0.0)
+    assert len(list(gem.network.parameters())) == 5 + 2
+    gem.parts[0].left[0] = False
+    used = [part.weight for part in gem.network.modules() if isinstance(part, nn.Linear)]
+    assert torch.equal(used[0], used[1])
+    assert not used[0][0].any()
+    (pruned,) = made("rare_gems", given, period=2)
+    assert int(pruned.mask.sum()) == 5
+
+
 def test_scores_stay_in_their_range_and_lowest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     given = problem(0.2, recipe=replace(RECIPE, epochs=9))
     seen: list[tuple[Tensor, Tensor]] = []

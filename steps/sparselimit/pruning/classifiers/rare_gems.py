@@ -139,11 +139,18 @@ class Gem:
         self.density, self.rate = density, drop_rate(density, epochs, period)
         self.network = signed_constant(problem).requires_grad_(False)
         self.parts: list[Scores] = []
+        held = [
+            (module, name, parameter)
+            for module in self.network.modules()
+            for name, parameter in module.named_parameters(recurse=False)
+        ]
         for place, layer in enumerate(layers_of(self.network)):
             weight = weight_of(layer)
             drawn = generator("scores", problem.recipe.seed, place).random(weight.shape)
             scores = Scores(torch.tensor(drawn).to(weight))
-            parametrize.register_parametrization(layer, "weight", scores)
+            for module, name, parameter in held:  # more than one where layers share a weight
+                if parameter is weight:
+                    parametrize.register_parametrization(module, name, scores)
             self.parts.append(scores)
 
     def identity(self) -> list[object]:
