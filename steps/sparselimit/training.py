@@ -185,7 +185,7 @@ def train(
     identity all that decides what these two do, without which there is no checkpoint with them
 
     The random choices of a step follow from the seed and its number. With a `checkpoint` path the
-    run saves its state there now and then, at its end, and on SIGTERM, which then ends it by
+    run saves its state there now and then, at its end, and on a signal, which then ends it by
     `Stopped`; the same call goes on from it, on one device to the same numbers. To remove it is for
     the caller.
 

@@ -135,10 +135,39 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None
         _train(_members(), [], path, "batched")
 
 
-def test_sigterm_has_its_old_meaning_afterwards(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_signals_have_their_old_meaning_afterwards(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     _train(_members(), [], tmp_path / "run.checkpoint", "batched")
-    assert signal.getsignal(signal.SIGTERM) is before
+    interrupt = Event([3], lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Stopped):
+        _train(_members(), [interrupt], tmp_path / "other.checkpoint", "batched")
+    after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert after == before
+
+
+def test_ctrl_c_saves_the_state_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
+    path, seen = tmp_path / "run.checkpoint", []
+
+    def interrupt(_state: State, step: int) -> None:
+        seen.append(step)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        _train(_members(), [Event([3], interrupt)], path, "batched")
+    assert path.exists()
+    with pytest.raises(KeyboardInterrupt):
+        _train(_members(), [Event([1, 3], interrupt)], tmp_path / "other.checkpoint", "batched")
+    assert seen == [3, 1, 3]
+
+
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path) -> None:
+    """As for a job in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        interrupt = Event([3], lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        _train(_members(), [interrupt], tmp_path / "run.checkpoint", "batched")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_observers_see_what_training_does() -> None:

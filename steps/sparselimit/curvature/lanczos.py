@@ -63,7 +63,7 @@ def lanczos(
     steps: at most; a row ends early where its Krylov space does (beta < 1e-12 max|alpha|).
     memory: bytes for the basis, which takes steps * D numbers for each row: as many rows run at
         once as fit. If not even one does, its basis lies in a file that is mapped into memory.
-    checkpoint: where the state is saved now and then, on SIGTERM (which then ends the run by
+    checkpoint: where the state is saved now and then, on a signal (which then ends the run by
         `Stopped`) and at the end; the same call goes on from it to the same numbers. The basis is
         saved beside it, under its name and a suffix. To remove them is for the caller.
     identity: what decides the operator, to tell its checkpoint from others.

@@ -20,11 +20,12 @@ from sparselimit.errors import InputError
 T = TypeVar("T")
 
 CHECKPOINT_SECONDS = 300.0  # between two of a run
+_ASKING = (signal.SIGTERM, signal.SIGINT)  # the latter is Ctrl-C
 _SEALED = "checkpoint"  # what the seal says that follows it
 
 
 class Stopped(SystemExit):
-    """The run was asked to stop (SIGTERM) and has saved its checkpoint. Exit code 143."""
+    """The run was asked to stop (SIGTERM, Ctrl-C) and has saved its checkpoint. Exit code 143."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
@@ -108,18 +109,27 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """While in here, SIGTERM asks to stop instead of ending the process."""
+        """While in here, SIGTERM and Ctrl-C ask to stop instead of ending the process.
+
+        A second Ctrl-C ends it. What a process ignores, as in the background, it goes on to ignore.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
-        else:
-            before = signal.signal(signal.SIGTERM, self._ask_to_stop)
-            try:
-                yield
-            finally:
-                signal.signal(signal.SIGTERM, before)
+            return
+        handlers = ((number, signal.getsignal(number)) for number in _ASKING)
+        heard = {number: before for number, before in handlers if before is not signal.SIG_IGN}
+        for number in heard:
+            signal.signal(number, self._ask_to_stop)
+        try:
+            yield
+        finally:
+            for number, before in heard.items():
+                signal.signal(number, before)
 
-    def _ask_to_stop(self, *_: object) -> None:
+    def _ask_to_stop(self, number: int, _: object) -> None:
         self.asked_to_stop = True
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
 
 def in_turn(
@@ -127,7 +137,7 @@ def in_turn(
 ) -> list[T]:
     """What `work` returns for 0, 1, ..., n - 1, each of which takes some seconds.
 
-    With a checkpoint path, what is done is saved there now and then, on SIGTERM (which then ends
+    With a checkpoint path, what is done is saved there now and then, on a signal (which then ends
     the run by `Stopped`) and at the end, be it an error; the same call goes on from it. To remove
     it is for the caller.
 

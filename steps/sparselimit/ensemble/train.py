@@ -95,8 +95,8 @@ def train(
     order of its order seed. Events act on all members of a chunk at once; `State.index` tells them
     which those are.
 
-    With a `checkpoint` path the run saves its state there now and then, on SIGTERM (which then ends
-    it by `Stopped`) and at the end; the same call goes on from it to the same numbers. To remove it
+    With a `checkpoint` path the run saves its state there now and then, on a signal (which ends it
+    by `Stopped`) and at the end; the same call goes on from it to the same numbers. To remove it
     is for the caller, once the results are where they cannot be lost. Of the events a checkpoint
     knows only the steps: `identity` has to tell runs apart that differ in what their events do, for
     example in their pruning targets.
