@@ -158,6 +158,7 @@ rule spiral_limits:
     params:
         limits=flags(
             study.spiral_limits,
+            "budget",
             "seeds",
             "most_parameters",
             "points",

@@ -500,6 +500,10 @@ class Bounds(Model):
 class SpiralLimits(Model):
     """Limits predicted for dense networks on the spiral, beside the sparsest networks known."""
 
+    budget: Literal["sparsest", "searched"] = Field(
+        description="loss that an accuracy is given: the least of the sparsest networks known to "
+        "reach it, or of all that the exhaustive search found to reach it"
+    )
     seeds: Positive = Field(
         description="initial networks of each width; of each the run that ended at the least loss"
     )

@@ -110,6 +110,12 @@ def test_sparsest_known() -> None:
     assert table.loss[0] == pytest.approx(min(of_seven[best]))
     assert table.loss[3] == pytest.approx(loss(above["parameters"][2]))
 
+    by_search = meeting.sparsest_known(frontier, beam, points, "searched")
+    assert by_search.weights.tolist() == table.weights.tolist()
+    assert by_search.loss[0] == pytest.approx(min(of_seven["search"]))
+    assert by_search.source.tolist() == ["search", "", "", "", ""]
+    assert by_search.loss[1:].isna().all()
+
     nothing = Stored(Path("b.h5"), networks_file("beam", [(9, 0.7)], 2), {"kind": "beam"})
     unknown = meeting.sparsest_known(frontier, nothing, points).iloc[1]
     assert (unknown.weights, unknown.source) == (-1, "")
