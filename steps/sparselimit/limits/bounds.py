@@ -11,7 +11,7 @@ from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sparselimit.curvature.quadrature import Bracket, Floats, Spectrum
 from sparselimit.errors import InputError
@@ -72,19 +72,28 @@ def radii(weights: ArrayLike) -> Floats:
     return np.sqrt(np.concatenate([[0.0], np.cumsum(squares)]))
 
 
+def smallest_first(parameters: ArrayLike, prunable: ArrayLike) -> NDArray[np.int64]:
+    """Where the prunable weights lie, in the order in which magnitude pruning removes them.
+
+    parameters: flat vector [D];  prunable: bool [D].  Ties by index.  Returns indices into [D].
+    """
+    positions = np.flatnonzero(np.asarray(prunable))
+    magnitudes = np.abs(np.asarray(parameters)[positions])
+    return positions[np.argsort(magnitudes, kind="stable")]
+
+
 def magnitude_offset(parameters: ArrayLike, prunable: ArrayLike, removed: int) -> Floats:
     """What removing the smallest prunable weights takes away: those weights, zero elsewhere.
 
-    parameters: flat vector [D];  prunable: bool [D];  ties by index.  Lanczos iteration from this
-    vector gives the direction measure of formulas A and B.
+    parameters: flat vector [D];  prunable: bool [D].  Lanczos iteration from this vector gives the
+    direction measure of formulas A and B.
     """
     values = np.asarray(parameters, dtype=np.float64)
-    positions = np.flatnonzero(np.asarray(prunable))
-    if not 0 <= removed <= positions.size:
-        raise InputError(f"cannot remove {removed} of {positions.size} prunable weights")
-    smallest = positions[np.argsort(np.abs(values[positions]), kind="stable")[:removed]]
+    order = smallest_first(values, prunable)
+    if not 0 <= removed <= order.size:
+        raise InputError(f"cannot remove {removed} of {order.size} prunable weights")
     offset = np.zeros_like(values)
-    offset[smallest] = values[smallest]
+    offset[order[:removed]] = values[order[:removed]]
     return offset
 
 

@@ -31,7 +31,14 @@ from sparselimit.curvature.quadrature import Bracket, Floats, NegativeRule, Spec
 from sparselimit.ensemble.checkpoint import in_turn
 from sparselimit.ensemble.members import Points
 from sparselimit.errors import InputError
-from sparselimit.limits.bounds import Refusal, Unresolved, magnitude_offset, pruning_limit, radii
+from sparselimit.limits.bounds import (
+    Refusal,
+    Unresolved,
+    magnitude_offset,
+    pruning_limit,
+    radii,
+    smallest_first,
+)
 from sparselimit.limits.subspace import reoptimised_losses
 from sparselimit.limits.width import FormulaName
 from sparselimit.networks.forward import Member
@@ -208,12 +215,17 @@ class Minimum:
     @property
     def weights(self) -> Floats:
         """The prunable parameters."""
-        return self.parameters[: self.network.n_weights]
+        return self.parameters[self.prunable]
+
+    @property
+    def prunable(self) -> np.ndarray:
+        """Which of the parameters are weights, bool [D]."""
+        return np.arange(len(self.parameters)) < self.network.n_weights
 
     @cached_property
     def reoptimised(self) -> dict[Operator, Floats]:
         """Loss increase of the quadratic model by weights removed, the others at their best."""
-        order = np.argsort(np.abs(self.weights), kind="stable")
+        order = smallest_first(self.parameters, self.prunable)
         ggn = self.matrices["ggn"].values
         return {"ggn": reoptimised_losses(ggn, self.parameters, order)}
 
@@ -245,14 +257,13 @@ def predict(
         radius = radii(dense.weights)[removed]
         return {**nothing, "kept": prunable - removed, "radius": radius, "refused": ""}
     matrix = dense.matrices[operator]
-    prunable_first = np.arange(len(dense.parameters)) < prunable
     try:
         whole = Bracket.exact(matrix.spectrum(), negative)
     except InputError:
         return refused("indefinite")
 
     def along(removed: int) -> Bracket:
-        offset = magnitude_offset(dense.parameters, prunable_first, removed)
+        offset = magnitude_offset(dense.parameters, dense.prunable, removed)
         return Bracket.exact(matrix.along(offset), negative)
 
     found = pruning_limit(whole, dense.weights, len(dense.parameters), budget, formula, along)

@@ -3,8 +3,8 @@
 import copy
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -12,7 +12,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from sparselimit.curvature.products import Objective
 from sparselimit.curvature.quadrature import Floats
 from sparselimit.ensemble.checkpoint import identity_of, in_turn
-from sparselimit.limits.bounds import radii
+from sparselimit.limits.bounds import radii, smallest_first
 from sparselimit.limits.subspace import reoptimised_losses
 from sparselimit.networks.classifier import Sample, evaluate
 from sparselimit.networks.network import prunable
@@ -36,16 +36,16 @@ def one_shot_sweep(
     """
     pruned = copy.deepcopy(module)
     flat = parameters_to_vector(module.parameters()).detach()
-    weights = prunable(module).nonzero()[:, 0].to(flat.device)
-    smallest_first = weights[flat[weights].abs().argsort(stable=True)]
-    radius = radii(flat[weights].cpu().numpy())
+    order = smallest_first(flat.cpu(), prunable(module))
+    radius = radii(flat.cpu()[order])
 
     def row(i: int) -> dict[str, float]:
-        removed = round(i / ratios * len(weights))
-        vector_to_parameters(flat.index_fill(0, smallest_first[:removed], 0.0), pruned.parameters())
+        removed = round(i / ratios * len(order))
+        gone = torch.from_numpy(order[:removed]).to(flat.device)
+        vector_to_parameters(flat.index_fill(0, gone, 0.0), pruned.parameters())
         measured = {
             "removed": removed,
-            "pruning_ratio": removed / len(weights),
+            "pruning_ratio": removed / len(order),
             "radius": float(radius[removed]),
         }
         for name, points in samples.items():
@@ -67,6 +67,5 @@ def reoptimised_rises(module: nn.Module, points: Sample) -> Floats:
         copy.deepcopy(module).double(), cross_entropy, *points, batch_size=_JACOBIANS_OF
     )
     parameters = objective.parameters.cpu().numpy()
-    weights = np.flatnonzero(prunable(module).numpy())
-    smallest_first = weights[np.argsort(np.abs(parameters[weights]), kind="stable")]
-    return reoptimised_losses(objective.exact_ggn().cpu().numpy(), parameters, smallest_first)
+    order = smallest_first(parameters, prunable(module))
+    return reoptimised_losses(objective.exact_ggn().cpu().numpy(), parameters, order)

@@ -16,7 +16,9 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sparselimit.curvature.products import Objective
 from sparselimit.errors import InputError
+from sparselimit.limits.bounds import smallest_first
 from sparselimit.limits.subspace import Reoptimised, reoptimised
+from sparselimit.networks.network import prunable
 from sparselimit.pruning.classifiers.problem import Problem, Pruned
 
 _BATCH = 256  # whose Jacobians are held at a time
@@ -61,7 +63,6 @@ def _model(problem: Problem, damping: float) -> Reoptimised:
     network = deepcopy(problem.trained).double()
     objective = Objective(network, cross_entropy, *problem.samples["fit"], batch_size=_BATCH)
     flat = parameters_to_vector(problem.trained.parameters()).detach().cpu().numpy()
-    weights = problem.weights.numpy()
-    smallest_first = weights[np.argsort(np.abs(flat[weights]), kind="stable")]
+    order = smallest_first(flat, prunable(problem.trained))
     ggn = objective.exact_ggn().cpu().numpy()
-    return reoptimised(ggn, flat.astype(np.float64), smallest_first, damping)
+    return reoptimised(ggn, flat.astype(np.float64), order, damping)

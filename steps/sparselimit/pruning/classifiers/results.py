@@ -12,6 +12,7 @@ from torch.nn.utils import parameters_to_vector
 from sparselimit import store
 from sparselimit.errors import InputError
 from sparselimit.kinds import KINDS
+from sparselimit.limits.bounds import smallest_first
 from sparselimit.networks.classifier import evaluate, set_values
 from sparselimit.networks.network import Network, prunable
 from sparselimit.pruning.classifiers.masks import counts_of_layers
@@ -109,8 +110,7 @@ def one_shot_weights(problem: Problem, pruned: Pruned) -> int:
     """
     network, values = deepcopy(pruned.network), problem.values(pruned.network)
     validation, kept = problem.samples["validation"], int(pruned.mask.sum())
-    # By index where magnitudes are equal, as everywhere.
-    ranked = torch.where(pruned.mask, values.abs(), torch.inf).argsort(stable=True)
+    ranked = torch.from_numpy(smallest_first(values, pruned.mask))
     own = evaluate(network, validation)[1]
     enough = kept
     for removed in np.unique(np.linspace(0, kept, _STEPS + 1).round().astype(int))[1:-1].tolist():
