@@ -5,7 +5,7 @@ from argparse import Namespace
 import numpy as np
 
 from sparselimit import cli
-from sparselimit.limits.sweep import one_shot_sweep, reoptimised_rises
+from sparselimit.limits.sweep import one_shot_sweep, reoptimised_sweep
 from sparselimit.networks import classifier
 
 
@@ -21,7 +21,7 @@ def main(arguments: Namespace) -> None:
     rise = np.full(len(sweep), np.nan)
     if sum(p.numel() for p in module.parameters()) <= arguments.exact:
         objective = classifier.sample(data, arguments.split, arguments.device)
-        rise = reoptimised_rises(module, objective)[sweep.removed]
+        rise = reoptimised_sweep(module, objective).losses[sweep.removed]
     cli.write(arguments, "sweep", {"sweep": sweep.assign(reoptimised_rise=rise)})
 
 

@@ -17,7 +17,7 @@ from sparselimit import store, training
 from sparselimit.curvature.products import Objective
 from sparselimit.datasets import SPLITS, Dataset
 from sparselimit.limits.bounds import last_within
-from sparselimit.limits.sweep import one_shot_sweep, reoptimised_rises
+from sparselimit.limits.sweep import one_shot_sweep, reoptimised_sweep
 from sparselimit.networks import classifier, plain
 from sparselimit.networks.classifier import Sample
 from sparselimit.networks.network import Design, Network, prunable
@@ -336,7 +336,7 @@ def test_kept_weights_re_optimise_in_the_quadratic_model(network: Network) -> No
     (With a sample as large as this the matrix has full rank but for dead neurons.)
     """
     sample = blobs(80, 7)
-    rises = reoptimised_rises(network, sample)
+    rises = reoptimised_sweep(network, sample).losses
     double = copy.deepcopy(network).double()
     matrix = Objective(double, cross_entropy, *sample).exact_ggn().numpy()
     w, weights = flat(double).detach().numpy(), prunable(network).nonzero()[:, 0].numpy()
@@ -359,7 +359,7 @@ def test_scales_of_batch_normalisation_make_up_for_all_weights_in_the_quadratic_
 ) -> None:
     """To remove a layer's weights changes the linearised network as to take away its scale does."""
     x = torch.randint(0, 256, (40, 2, 8, 8), dtype=torch.uint8)
-    rises = reoptimised_rises(normalised, (x, torch.arange(40) % 3))
+    rises = reoptimised_sweep(normalised, (x, torch.arange(40) % 3)).losses
     w = flat(normalised).double().numpy() * prunable(normalised).numpy()
     objective = Objective(
         copy.deepcopy(normalised).double(), cross_entropy, x, torch.arange(40) % 3

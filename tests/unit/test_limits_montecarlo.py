@@ -16,7 +16,7 @@ from sparselimit.limits.montecarlo import (
     transitions,
     views,
 )
-from sparselimit.limits.subspace import nested_residuals, reoptimised_losses
+from sparselimit.limits.subspace import nested_residuals, reoptimised
 from sparselimit.limits.tables import judged
 from sparselimit.limits.width import removable_share
 from tests.unit.refusals import refused
@@ -42,7 +42,7 @@ def test_reoptimised_losses_are_the_minima_over_the_kept_parameters(rank: int) -
     root[:, 6] = 0  # a kept parameter without effect
     hessian, parameters = root.T @ root, rng.standard_normal(12)
     order = np.array([3, 0, 7, 8, 2, 11])
-    losses = reoptimised_losses(hessian, parameters, order)
+    losses = reoptimised(hessian, parameters, order).losses
     for removed in range(len(order) + 1):
         kept = np.setdiff1d(np.arange(12), order[:removed])
         fit = np.linalg.lstsq(root[:, kept], root @ parameters)[0]

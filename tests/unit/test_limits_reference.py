@@ -27,7 +27,7 @@ from sparselimit.limits.bounds import (
     radii,
     tolerance,
 )
-from sparselimit.limits.subspace import reoptimised_losses
+from sparselimit.limits.subspace import reoptimised
 from sparselimit.limits.width import FormulaName, removable_share, sensitivity, width
 
 FOLDER = Path(__file__).parents[1] / "reference"
@@ -205,7 +205,7 @@ def test_pruning_limits_from_exact_spectra(case: Case) -> None:
 
     weights = np.flatnonzero(case.prunable)
     order = weights[np.argsort(np.abs(case.parameters[weights]), kind="stable")]
-    reoptimised = reoptimised_losses(case.gauss_newton.matrix.numpy(), case.parameters, order)
+    rises = reoptimised(case.gauss_newton.matrix.numpy(), case.parameters, order).losses
 
     for rule, expected in case.expected["fixed_points"].items():
         epsilon = case.expected["batch128_std"] if rule == "batch_std" else float(rule)
@@ -216,7 +216,7 @@ def test_pruning_limits_from_exact_spectra(case: Case) -> None:
         ratios["B_isotropic"] = case.limit(exact["ggn"], epsilon, "B").pruning_ratio
         ratios["A"] = case.limit(exact["ggn"], epsilon, "A", direction).pruning_ratio
         ratios["B"] = case.limit(exact["ggn"], epsilon, "B", direction).pruning_ratio
-        ratios["reoptimised"] = np.flatnonzero(reoptimised <= epsilon)[-1] / weights.size
+        ratios["reoptimised"] = np.flatnonzero(rises <= epsilon)[-1] / weights.size
         assert ratios == pytest.approx(expected, abs=0.001)
 
     # The direction changes slowly with the count: twenty measures serve for all.

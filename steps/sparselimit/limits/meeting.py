@@ -39,7 +39,7 @@ from sparselimit.limits.bounds import (
     radii,
     smallest_first,
 )
-from sparselimit.limits.subspace import reoptimised_losses
+from sparselimit.limits.subspace import reoptimised
 from sparselimit.limits.width import FormulaName
 from sparselimit.networks.forward import Member
 from sparselimit.networks.mlp import MLP
@@ -227,7 +227,7 @@ class Minimum:
         """Loss increase of the quadratic model by weights removed, the others at their best."""
         order = smallest_first(self.parameters, self.prunable)
         ggn = self.matrices["ggn"].values
-        return {"ggn": reoptimised_losses(ggn, self.parameters, order)}
+        return {"ggn": reoptimised(ggn, self.parameters, order).losses}
 
 
 # --- Limits --------------------------------------------------------------------------------------

@@ -76,11 +76,3 @@ def reoptimised(
     triangle = _triangle(root[:, nested], root @ parameters)
     losses = _residuals(triangle, len(nested)) / 2
     return Reoptimised(order, losses[len(kept) :][::-1], nested, triangle)
-
-
-def reoptimised_losses(hessian: Floats, parameters: Floats, order: np.ndarray) -> Floats:
-    """Loss increase of the quadratic model when weights go and all others re-optimise.
-
-    Arguments as of `reoptimised`.  Returns [len(order) + 1] for m = 0..len(order) removed.
-    """
-    return reoptimised(hessian, parameters, order).losses

@@ -10,10 +10,9 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sparselimit.curvature.products import Objective
-from sparselimit.curvature.quadrature import Floats
 from sparselimit.ensemble.checkpoint import identity_of, in_turn
 from sparselimit.limits.bounds import radii, smallest_first
-from sparselimit.limits.subspace import reoptimised_losses
+from sparselimit.limits.subspace import Reoptimised, reoptimised
 from sparselimit.networks.classifier import Sample, evaluate
 from sparselimit.networks.network import prunable
 
@@ -56,16 +55,15 @@ def one_shot_sweep(
     return pd.DataFrame(in_turn(row, ratios, checkpoint, [*identity_of(module), *data]))
 
 
-def reoptimised_rises(module: nn.Module, points: Sample) -> Floats:
-    """How far the loss rises once the kept weights re-optimise, in the Gauss-Newton model.
+def reoptimised_sweep(module: nn.Module, points: Sample, damping: float = 0.0) -> Reoptimised:
+    """Weights go as in `one_shot_sweep`, all others re-optimise in the Gauss-Newton model.
 
-    Exact minima of the quadratic model over all parameters that are not removed, for 0, 1, ... all
-    prunable weights removed in order of magnitude as in `one_shot_sweep`: [weights + 1]. The dense
-    matrix of all D parameters is built: D^2 numbers, and time in proportion to D^3.
+    Exact minima of that model of the loss; `damping` is added to its curvatures. The dense matrix
+    of all D parameters is built: D^2 numbers, and time in proportion to D^3.
     """
     objective = Objective(
         copy.deepcopy(module).double(), cross_entropy, *points, batch_size=_JACOBIANS_OF
     )
     parameters = objective.parameters.cpu().numpy()
     order = smallest_first(parameters, prunable(module))
-    return reoptimised_losses(objective.exact_ggn().cpu().numpy(), parameters, order)
+    return reoptimised(objective.exact_ggn().cpu().numpy(), parameters, order, damping)

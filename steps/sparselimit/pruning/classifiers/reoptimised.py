@@ -11,17 +11,11 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
-from sparselimit.curvature.products import Objective
 from sparselimit.errors import InputError
-from sparselimit.limits.bounds import smallest_first
-from sparselimit.limits.subspace import Reoptimised, reoptimised
-from sparselimit.networks.network import prunable
+from sparselimit.limits.sweep import reoptimised_sweep
 from sparselimit.pruning.classifiers.problem import Problem, Pruned
-
-_BATCH = 256  # whose Jacobians are held at a time
 
 
 def rounds(
@@ -39,7 +33,7 @@ def rounds(
     if parameters > most_parameters:
         logging.info("reoptimised: %d parameters, more than %d", parameters, most_parameters)
         return
-    model = _model(problem, damping)
+    model = reoptimised_sweep(problem.trained, problem.samples["fit"], damping)
 
     def make(density: float) -> Pruned:
         network = deepcopy(problem.trained)
@@ -56,13 +50,3 @@ def rounds(
 def trainings(densities: list[float], steps: int) -> tuple[int, int]:
     """None at all."""
     return 0, 0
-
-
-def _model(problem: Problem, damping: float) -> Reoptimised:
-    """The Gauss-Newton model on the fitted data, weights going in order of magnitude."""
-    network = deepcopy(problem.trained).double()
-    objective = Objective(network, cross_entropy, *problem.samples["fit"], batch_size=_BATCH)
-    flat = parameters_to_vector(problem.trained.parameters()).detach().cpu().numpy()
-    order = smallest_first(flat, prunable(problem.trained))
-    ggn = objective.exact_ggn().cpu().numpy()
-    return reoptimised(ggn, flat.astype(np.float64), order, damping)
