@@ -236,38 +236,23 @@ def search_success(files: Sequence[Stored]) -> pd.DataFrame:
     `networks_succeeded` had at least one such start, `best_rate` is the rate of the network that
     had most.
     """
-    tallies = pd.concat([_tally(file) for file in files], ignore_index=True)
-    rows = tallies.groupby(["weights", "accuracy", "network"]).sum()
-    groups = rows.assign(rate=rows.successes / rows.runs).groupby(level=["weights", "accuracy"])
-    table = groups.agg(
+    keys = ["weights", "network"]
+    counts = pd.concat([_successes(_ended(file), keys, SEARCH_LEVELS) for file in files])
+    networks = _success_rates(counts, keys, SEARCH_LEVELS).groupby(["weights", "accuracy"])
+    table = networks.agg(
         networks=("runs", "size"),
         networks_succeeded=("successes", np.count_nonzero),
         best_rate=("rate", "max"),
         runs=("runs", "sum"),
         successes=("successes", "sum"),
-    ).reset_index()
-    low, high = wilson(table.successes, table.runs)
-    return table.assign(rate=table.successes / table.runs, rate_low=low, rate_high=high)
+    )
+    return _rated(table.reset_index())
 
 
-def _tally(shard: Stored) -> pd.DataFrame:
-    """Starts of each network of a shard, and how many of them reached each accuracy."""
-    runs = shard.table("runs")
-    ended = complete(runs.dropped, runs.calibration)
-    parts = [
-        pd.DataFrame(
-            {
-                "weights": int(shard.config["weights"]),
-                "accuracy": level,
-                "network": runs.network,
-                "runs": 1,
-                "successes": ended & (runs.accuracy >= level),
-            }
-        )
-        for level in SEARCH_LEVELS
-    ]
-    keys = ["weights", "accuracy", "network"]
-    return pd.concat(parts).groupby(keys, as_index=False).sum()
+def _ended(shard: Stored) -> pd.DataFrame:
+    """The starts of a shard; the accuracy of one that was not trained to its end is NaN."""
+    runs = shard.table("runs").assign(weights=int(shard.config["weights"]))
+    return runs.assign(accuracy=runs.accuracy.where(complete(runs.dropped, runs.calibration)))
 
 
 def blocks(files: Sequence[Stored]) -> pd.DataFrame:
@@ -509,13 +494,17 @@ def _best_by_weights(file: Stored) -> pd.DataFrame:
     return groups.agg(accuracy=("accuracy", "max"), steps=("steps", "sum")).reset_index()
 
 
-def _successes(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _successes(
+    runs: pd.DataFrame, keys: list[str], levels: Sequence[float] = ACCURACIES
+) -> pd.DataFrame:
     """Of each group the number of runs, and how many of them reach each accuracy."""
-    reached = pd.DataFrame({level: runs.accuracy >= level for level in ACCURACIES})
+    reached = pd.DataFrame({level: runs.accuracy >= level for level in levels})
     return reached.assign(runs=1, **runs[keys]).groupby(keys).sum()
 
 
-def _success_rates(counts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _success_rates(
+    counts: pd.DataFrame, keys: list[str], levels: Sequence[float] = ACCURACIES
+) -> pd.DataFrame:
     """Share of the runs of each group that reach each accuracy, with its 95% Wilson interval.
 
     `counts` are those of `_successes`, of one or several files.
@@ -523,9 +512,13 @@ def _success_rates(counts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     counts = counts.groupby(keys).sum()
     rows = [
         counts[["runs"]].assign(successes=counts[level], accuracy=level).reset_index()
-        for level in ACCURACIES
+        for level in levels
     ]
-    table = pd.concat(rows, ignore_index=True)
+    return _rated(pd.concat(rows, ignore_index=True))
+
+
+def _rated(table: pd.DataFrame) -> pd.DataFrame:
+    """With the share of `runs` that are `successes`, and its 95% Wilson interval."""
     low, high = wilson(table.successes, table.runs)
     return table.assign(rate=table.successes / table.runs, rate_low=low, rate_high=high)
 
