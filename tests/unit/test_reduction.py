@@ -7,7 +7,18 @@ import torch
 from sparselimit.ensemble.batched import activations
 from sparselimit.networks.mlp import MLP
 from sparselimit.sparsity.connectivity import connectivity, effective_mask
-from sparselimit.sparsity.reduction import reduced
+from sparselimit.sparsity.reduction import effective_part, folded
+
+
+def reduced(
+    network: MLP, mask: np.ndarray, parameters: np.ndarray
+) -> tuple[MLP, np.ndarray, np.ndarray] | None:
+    """Shape, mask and parameters of a network's effective weights alone."""
+    part = effective_part(network, mask)
+    if part is None:
+        return None
+    shape, kept, places = part
+    return shape, kept, folded(network, mask, parameters, places)
 
 
 def outputs(network: MLP, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from sparselimit.search.enumeration import canonical_form
 from sparselimit.search.exhaustive import COMPILATION, Networks, initial_values
 from sparselimit.search.polish import polished, quality
 from sparselimit.sparsity.masks import with_biases
-from sparselimit.sparsity.reduction import effective_part, reduced
+from sparselimit.sparsity.reduction import effective_part, folded
 
 INHERITED = -1
 
@@ -106,14 +106,13 @@ class Network:
 
     def cut_to(self, mask: np.ndarray) -> "Network | None":
         """What is left of it with these weights alone; None if there is no path."""
-        left = reduced(self.shape, mask, self.parameters)
-        if left is None:
-            return None
-        if self.origin is None:
-            return Network(*left, self.ancestor)
         part = effective_part(self.shape, mask)
-        assert part is not None  # there is a path
-        return Network(*left, self.ancestor, origin=self.origin[part[2]])
+        if part is None:
+            return None
+        shape, kept, places = part
+        values = folded(self.shape, mask, self.parameters, places)
+        origin = None if self.origin is None else self.origin[places]
+        return Network(shape, kept, values, self.ancestor, origin=origin)
 
     def rewound(self) -> "Network":
         """Itself at its origin, if it has one."""

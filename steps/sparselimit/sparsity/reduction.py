@@ -32,27 +32,24 @@ def effective_part(network: MLP, mask: np.ndarray) -> tuple[MLP, np.ndarray, np.
     return shape, effective[places[: shape.n_weights]], places
 
 
-def reduced(
-    network: MLP, mask: np.ndarray, parameters: np.ndarray
-) -> tuple[MLP, np.ndarray, np.ndarray] | None:
-    """The effective weights of a network alone, in a shape of their own: (shape, mask, parameters).
+def folded(
+    network: MLP, mask: np.ndarray, parameters: np.ndarray, places: np.ndarray
+) -> np.ndarray:
+    """Parameters of a network's effective part with which its outputs are the network's.
 
-    `parameters` [n_parameters] are the values of its weights and biases. The outputs are the same
-    up to rounding: what a neuron without a path from an input emits is the same for every point and
-    goes into the biases that it leads to. None if no path is left (see `effective_part`).
+    `parameters` [n_parameters] are the values of the network's weights and biases, `places` says
+    which of them belong to the part (see `effective_part`). Equal up to rounding: what a neuron
+    without a path from an input emits is the same for every point and goes into the biases that it
+    leads to.
     """
-    part = effective_part(network, mask)
-    if part is None:
-        return None
-    shape, kept, places = part
     masked = np.where(mask, parameters[: network.n_weights], 0)
-    weights = network.weights(masked)
-    on_path = network.weights(effective_mask(network, torch.tensor(mask)[None])[0].numpy())
+    stays = np.zeros(network.n_parameters, dtype=bool)
+    stays[places] = True
     biases = []
     constant = np.zeros_like(parameters, shape=network.sizes[0])
-    for weight, connected, bias in zip(weights, on_path, network.biases(parameters), strict=True):
+    layers = network.weights(masked), network.biases(parameters), network.biases(stays)
+    for weight, bias, of_part in zip(*layers, strict=True):
         biases.append(bias + weight @ constant)
         # What neurons that lead to no output emit may be wrong here: it reaches none that stays.
-        constant = np.where(connected.any(axis=1), 0, biases[-1].clip(min=0))
-    values = np.concatenate([masked, *biases])
-    return shape, kept, values[places]
+        constant = np.where(of_part, 0, biases[-1].clip(min=0))
+    return np.concatenate([masked, *biases])[places]
