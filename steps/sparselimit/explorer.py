@@ -25,8 +25,8 @@ from sparselimit.figures import style
 from sparselimit.figures.networks import neuron_heights
 from sparselimit.figures.studies import is_control
 from sparselimit.networks.initial import Fixed
-from sparselimit.networks.mlp import MLP, positions
-from sparselimit.search.verification import accuracy
+from sparselimit.networks.mlp import MLP, cropped
+from sparselimit.search.verification import accuracy, beam_claims, claims
 from sparselimit.store import Stored
 
 FILE_KINDS = ("frontier", "beam", "spiral-runs")
@@ -85,20 +85,15 @@ def entries(file: Stored) -> Iterator[Entry]:
 
 def _of_search(file: Stored) -> Iterator[Entry]:
     searched = file.attributes["kind"] == "frontier"
-    frame = MLP(tuple(map(int, file.array("sizes"))))
-    rows = file.table("by_weights").to_dict("records")
-    arrays = file.array("mask"), file.array("parameters")
-    for row, mask, parameters in zip(rows, *arrays, strict=True):
-        network = MLP((2, row["d1"], row["d2"], row["d3"], 1))
-        own = positions(network, frame)
+    for claim in claims(file)[0] if searched else beam_claims(file):
+        row = claim.row
         if searched:
             origin = f"network {row['network']:,} of {row['networks']:,}, start {row['start']:,}"
         else:
             origin = f"best of {row['networks']:,} that lost one weight after the other"
         origin += ", polished by L-BFGS" if row["polished"] else ""
         source = "search" if searched else "beam"
-        kept = mask[own[: network.n_weights]]
-        yield Entry(source, network, kept, parameters[own], row["accuracy"], origin)
+        yield Entry(source, claim.shape, claim.mask, claim.parameters, claim.stated, origin)
 
 
 def _of_runs(file: Stored) -> Iterator[Entry]:
@@ -206,31 +201,22 @@ def compact(entry: Entry) -> Entry:
 
     Neurons of a layer come in the order in which they are drawn, the highest first.
     """
-    masks = entry.network.weights(entry.mask)
-    used = [np.ones(entry.network.sizes[0], dtype=bool)]
-    for into, out in pairwise(masks):
+    inputs, *_, outputs = (np.arange(size) for size in entry.network.sizes)
+    used = [inputs]
+    for into, out in pairwise(entry.network.weights(entry.mask)):
         has_weight = np.logical_or(into.any(axis=1), out.any(axis=0))
         has_weight[0] |= not has_weight.any()
-        used.append(has_weight)
-    used.append(np.ones(entry.network.sizes[-1], dtype=bool))
-    blocks = [np.ix_(rows, columns) for columns, rows in pairwise(used)]
-    heights = neuron_heights([mask[block] for mask, block in zip(masks, blocks, strict=True)])
-    stays = [
-        np.flatnonzero(layer)[np.argsort(-height)]
-        for layer, height in zip(used, heights, strict=True)
-    ]
-    blocks = [np.ix_(rows, columns) for columns, rows in pairwise(stays)]
-    kept = [mask[block].ravel() for mask, block in zip(masks, blocks, strict=True)]
-    weights = entry.network.weights(entry.parameters)
-    values = [weight[block].ravel() for weight, block in zip(weights, blocks, strict=True)]
-    biases = zip(entry.network.biases(entry.parameters), stays[1:], strict=True)
-    values += [bias[neurons] for bias, neurons in biases]
-    shape = MLP(tuple(map(len, stays)))
+        used.append(np.flatnonzero(has_weight))
+    used.append(outputs)
+    shape, where = cropped(entry.network, used)
+    heights = neuron_heights(shape.weights(entry.mask[where[: shape.n_weights]]))
+    ordered = [layer[np.argsort(-height)] for layer, height in zip(used, heights, strict=True)]
+    shape, where = cropped(entry.network, ordered)
     return replace(
         entry,
         network=shape,
-        mask=np.concatenate(kept),
-        parameters=np.concatenate(values),
+        mask=entry.mask[where[: shape.n_weights]],
+        parameters=entry.parameters[where],
         pruned=entry.network,
     )
 

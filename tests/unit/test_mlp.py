@@ -6,7 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparselimit.networks.mlp import MLP, initial_parameters, positions, xavier_normal_weights
+from sparselimit.networks.mlp import (
+    MLP,
+    cropped,
+    initial_parameters,
+    positions,
+    xavier_normal_weights,
+)
 from tests.unit.refusals import refused
 
 sizes = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
@@ -121,6 +127,18 @@ def test_an_embedded_network_computes_the_same(
     wide = np.zeros(large.n_parameters)
     wide[where] = flat
     np.testing.assert_allclose(output(large, wide, x), output(small, flat, x), atol=1e-12)
+
+
+def test_a_crop_has_the_neurons_asked_for_in_their_order() -> None:
+    """Neurons that are left out add nothing if no weight leads on from them."""
+    network, x = MLP((2, 4, 3, 5, 1)), np.random.default_rng(1).standard_normal((20, 2))
+    flat = np.random.default_rng(0).standard_normal(network.n_parameters)
+    neurons = list(map(np.array, ([0, 1], [3, 0, 1], [2, 0], [4, 1, 0, 3], [0])))
+    for layer, kept in zip(network.weights(flat)[1:], neurons[1:], strict=False):
+        layer[:, np.setdiff1d(np.arange(layer.shape[1]), kept)] = 0
+    shape, places = cropped(network, neurons)
+    assert shape == MLP((2, 3, 2, 4, 1))
+    np.testing.assert_allclose(output(shape, flat[places], x), output(network, flat, x), rtol=1e-12)
 
 
 def test_positions_are_the_first_neurons_of_each_layer() -> None:

@@ -129,15 +129,25 @@ def xavier_normal_weights(network: MLP, rng: np.random.Generator) -> np.ndarray:
     return rng.standard_normal(network.n_weights) * np.concatenate(std)
 
 
+def cropped(network: MLP, neurons: Sequence[np.ndarray]) -> tuple[MLP, np.ndarray]:
+    """The network of some of a network's neurons: its shape, and where its parameters come from.
+
+    `neurons` are, layer by layer from input to output, the numbers of those that it has, in the
+    order in which it has them. The places are int64 [n_parameters of the shape], indices into the
+    flat vector of `network`.
+    """
+    index = np.arange(network.n_parameters)
+    blocks = [
+        layer[np.ix_(rows, columns)].ravel()
+        for layer, (columns, rows) in zip(network.weights(index), pairwise(neurons), strict=True)
+    ]
+    ends = [bias[rows] for bias, rows in zip(network.biases(index), neurons[1:], strict=True)]
+    return MLP(tuple(map(len, neurons))), np.concatenate(blocks + ends)
+
+
 def positions(small: MLP, large: MLP) -> np.ndarray:
     """Where the parameters of a network lie in a wider one that holds it in its first neurons.
 
     Returns int64 [small.n_parameters], indices into the flat vector of `large`.
     """
-    index = np.arange(large.n_parameters)
-    blocks = [
-        layer[:n_out, :n_in].ravel()
-        for layer, (n_out, n_in) in zip(large.weights(index), small.weight_shapes, strict=True)
-    ]
-    ends = [bias[:n] for bias, n in zip(large.biases(index), small.sizes[1:], strict=True)]
-    return np.concatenate(blocks + ends)
+    return cropped(large, [np.arange(size) for size in small.sizes])[1]

@@ -1,11 +1,9 @@
 """A sparse network without all that does nothing in it: fewer weights and neurons, same outputs."""
 
-from itertools import pairwise
-
 import numpy as np
 import torch
 
-from sparselimit.networks.mlp import MLP
+from sparselimit.networks.mlp import MLP, cropped
 from sparselimit.sparsity.connectivity import effective_mask
 
 
@@ -19,16 +17,9 @@ def effective_part(network: MLP, mask: np.ndarray) -> tuple[MLP, np.ndarray, np.
     effective = effective_mask(network, torch.tensor(mask)[None])[0].numpy()
     if not effective.any():
         return None
-    inputs, *_, outputs = (np.ones(size, dtype=bool) for size in network.sizes)
-    stays = [inputs, *(layer.any(axis=1) for layer in network.weights(effective)[:-1]), outputs]
-    everything = np.arange(network.n_parameters)
-    weights, biases = network.weights(everything), network.biases(everything)
-    parts = [
-        layer[np.ix_(rows, columns)].ravel()
-        for layer, (columns, rows) in zip(weights, pairwise(stays), strict=True)
-    ]
-    parts += [bias[neurons] for bias, neurons in zip(biases, stays[1:], strict=True)]
-    shape, places = MLP(tuple(int(neurons.sum()) for neurons in stays)), np.concatenate(parts)
+    on_path = [layer.any(axis=1) for layer in network.weights(effective)[:-1]]
+    inputs, *_, outputs = (np.arange(size) for size in network.sizes)
+    shape, places = cropped(network, [inputs, *map(np.flatnonzero, on_path), outputs])
     return shape, effective[places[: shape.n_weights]], places
 
 
