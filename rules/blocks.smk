@@ -14,6 +14,7 @@ rule search_blocks:
         frontier=lambda w: (
             "results/search/frontier.h5" if study.blocks[w.study].searched else []
         ),
+        state_dict=lambda w: study.blocks[w.study].state_dict or [],
     output:
         "results/blocks/{study}/shard-{shard}-of-{shards}.h5",
     log:

@@ -99,6 +99,11 @@ def frontier_of_study(wildcards):
     return "results/search/frontier.h5" if searched else []
 
 
+def state_dict_of_study(wildcards):
+    """The file that a study starts from; nothing for all others."""
+    return study.prune.studies[wildcards.study].state_dict or []
+
+
 def start_of_study(wildcards, input):
     """From which initial values a study's networks start."""
     of_study = study.prune.studies[wildcards.study]

@@ -19,6 +19,7 @@ rule prune_spiral:
         ),
         data="results/data/spiral.h5",
         frontier=frontier_of_study,
+        state_dict=state_dict_of_study,
     output:
         "results/prune/{study}/{method}.h5",
     log:

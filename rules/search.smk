@@ -118,6 +118,7 @@ use rule beam_spiral as beam_given with:
         library=sources("beam_spiral.py"),
         data="results/data/spiral.h5",
         frontier=frontier_of_study,
+        state_dict=state_dict_of_study,
         networks=lambda w: [
             f"results/prune/{w.study}/{method}.h5" for method in CHOICES
         ],

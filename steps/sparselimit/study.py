@@ -147,6 +147,11 @@ class SpiralStudy(Model):
         """Whether the study needs what the search finds."""
         return self.initial == "searched"
 
+    @property
+    def state_dict(self) -> str | None:
+        """The file that the study starts from, if it is given one."""
+        return None if self.initial in ("random", "searched") else self.initial
+
     @model_validator(mode="after")
     def _searched_needs_an_accuracy(self) -> "SpiralStudy":
         if self.searched and self.accuracy is None:

@@ -1,13 +1,16 @@
 """Real runs of Snakemake: the smoke study from nothing, and what changes make it do again."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from sparselimit.figures.registry import MODULES
 from sparselimit.shards import collapsed
 from sparselimit.tables import TABLES
 from tests.unit.test_provenance import Page
-from tests.workflow.conftest import Workflow, jobs_by_rule
+from tests.workflow.conftest import Workflow, copy_of_the_project, jobs_by_rule
 
 pytestmark = pytest.mark.workflow
 
@@ -171,6 +174,36 @@ def test_a_page_about_one_network_is_made_when_asked_for(finished: Workflow) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     assert jobs_by_rule(done.stdout + done.stderr) == {"network_page": 1}
     assert "How far can conv" in (finished.folder / "results/limits/conv/report.html").read_text()
+
+
+def test_the_file_of_an_initial_network_is_an_input(tmp_path: Path) -> None:
+    """What starts from it is made again when it is replaced, and nothing is begun without it."""
+    workflow = copy_of_the_project(tmp_path)
+    start = {"initial": "start.pt", "accuracy": None}
+    pruned = {**start, "networks": [3], "targets": [12], "control": False}
+    blocks = {**start, "widths": [2, 1, 1], "runs_per_job": 100}
+    overlay = {"prune": {"studies": {"given": pruned}}, "blocks": {"given": blocks}}
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    made = (
+        "results/prune/given/imp.h5",
+        "results/prune/given/snip.h5",
+        "results/search/beam-given.h5",
+        "results/blocks/given/shard-000-of-001.h5",
+    )
+    for name in ("results/data/spiral.h5", *made):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    command = "--dry-run", "--configfile", "studies/smoke.yaml", "overlay.yaml", "--", *made
+    without = workflow.snakemake(*command)
+    assert without.returncode == 1
+    assert "MissingInputException" in without.stdout + without.stderr
+    (tmp_path / "start.pt").touch()
+    done = workflow.snakemake(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    planned = jobs_by_rule(done.stdout + done.stderr)
+    assert planned == {"prune_spiral": 2, "beam_given": 1, "search_blocks": 1}
+    assert done.stdout.count("Updated input files: start.pt") == 3
 
 
 def test_larger_blocks_rerun_one_search(finished: Workflow) -> None:
