@@ -112,6 +112,13 @@ def start_of_study(wildcards, input):
     return f"--initial {initial}{frontier} {flags(of_study, 'accuracy')}"
 
 
+def training_of_study(wildcards):
+    """How a study trains, in one setting: the first of its learning rates and schedules."""
+    runs = study.prune.studies[wildcards.study].trained_as(study.runs)
+    rate, schedule = runs.learning_rates[0], runs.schedules[0]
+    return f"--learning-rate {rate} --schedule {schedule} {flags(runs, 'epochs')}"
+
+
 def data_file(network):
     """The file of the data set of a network."""
     name = study.networks[network].data

@@ -21,11 +21,7 @@ PLAN = [
         for weights in range(study.search.weights[0], study.search.weights[1] + 1)
     ),
     cost.beam_spiral(study),
-    *(
-        cost.beam_spiral(study, name)
-        for name, pruned in study.prune.studies.items()
-        if pruned.initial != "random"
-    ),
+    *(cost.beam_spiral(study, name) for name in study.prune.given),
     *(cost.search_blocks(study, name) for name in study.blocks),
     cost.spiral_limits(study),
     *(cost.train_network(study, name) for name in study.networks),

@@ -111,7 +111,7 @@ rule beam_spiral:
 
 
 # The same inside the initial network that a study is given: its pruned masks lose weights, and each
-# mask is trained as the study trains.
+# mask is trained from the given values, with the study's first learning rate and schedule.
 use rule beam_spiral as beam_given with:
     input:
         script="steps/beam_spiral.py",
@@ -131,16 +131,11 @@ use rule beam_spiral as beam_given with:
     params:
         least=lambda w: min(study.prune.studies[w.study].targets),
         most=study.beam.weights[1],
-        beam=lambda w: flags(study.beam, "width", "learning_rate", "schedule")
-        + f" --epochs {study.runs.epochs}",
+        beam=lambda w: f"{flags(study.beam, 'width')} {training_of_study(w)}",
         common=flags(study.runs, "protocol", "batch_size"),
         rest=start_of_study,
     message:
         "search from above in the initial network of {wildcards.study}"
 
 
-BEAMS_GIVEN = [
-    f"results/search/beam-{name}.h5"
-    for name, pruned in study.prune.studies.items()
-    if pruned.initial != "random"
-]
+BEAMS_GIVEN = [f"results/search/beam-{name}.h5" for name in study.prune.given]

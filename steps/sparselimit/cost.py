@@ -309,7 +309,7 @@ def search_blocks(study: Study, name: str) -> Jobs:
 def beam_spiral(study: Study, given: str | None = None) -> Jobs:
     """The search from above, if every removal from every network of the beam is another network.
 
-    In the initial network of the study `given`, whose masks are trained as it trains.
+    In the initial network of the study `given`, whose masks are trained as long as it trains.
     """
     beam = study.beam
     least, epochs, starts = beam.weights[0], beam.epochs, beam.starts

@@ -218,6 +218,11 @@ class Prune(Model):
                 raise ValueError(f"methods.{name}: {error}") from error
         return self
 
+    @property
+    def given(self) -> list[str]:
+        """The studies whose networks are cut from one initial network, not drawn by seed."""
+        return [name for name, one in self.studies.items() if one.initial != "random"]
+
 
 class Search(Model):
     """Exhaustive search over all sparse networks with few weights."""
@@ -615,6 +620,19 @@ class Study(Model):
                 raise ValueError(
                     f"baselines.networks: there is no network '{name}' (there are: "
                     f"{', '.join(self.networks) or 'none'})"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _beams_have_a_way_down(self) -> "Study":
+        most = self.beam.weights[1]
+        for name in self.prune.given:
+            least = min(self.prune.studies[name].targets)
+            if least > most:
+                raise ValueError(
+                    f"prune.studies.{name}.targets: the search from above in its initial network "
+                    f"begins at {most} weights (beam.weights) and ends at the least target, "
+                    f"{least}; raise the one or add a target"
                 )
         return self
 

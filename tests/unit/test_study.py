@@ -406,6 +406,15 @@ def test_one_order_of_each_network_is_not_enough_for_given_initial_values() -> N
         study.read(changed(("blocks", "second_phase"), entry | {"initial": "net.pt"}))
 
 
+def test_a_search_from_above_begins_above_its_least_target() -> None:
+    targets = ("prune", "studies", "optimal_start", "targets")
+    assert study.read(changed(targets, [40, 50])).prune.given == ["optimal_start"]
+    with refused("config: prune.studies.optimal_start.targets: ", "40", "beam.weights", "50"):
+        study.read(changed(targets, [50]))
+    # From random initial values there is no such search.
+    study.read(changed(("prune", "studies", "optimal_width", "targets"), [50]))
+
+
 @pytest.mark.parametrize("whole", [None, [], "runs"])
 def test_what_is_no_mapping_is_refused(whole: Any) -> None:
     with refused("config: ", "dictionary"):

@@ -177,10 +177,12 @@ def test_a_page_about_one_network_is_made_when_asked_for(finished: Workflow) -> 
 
 
 def test_the_file_of_an_initial_network_is_an_input(tmp_path: Path) -> None:
-    """What starts from it is made again when it is replaced, and nothing is begun without it."""
+    """What starts from it is made again when it is replaced, and nothing is begun without it. The
+    search from above there trains as the study does."""
     workflow = copy_of_the_project(tmp_path)
     start = {"initial": "start.pt", "accuracy": None}
-    pruned = {**start, "networks": [3], "targets": [12], "control": False}
+    pruned: dict[str, object] = {**start, "networks": [3], "targets": [12], "control": False}
+    pruned |= {"learning_rates": [0.2, 0.1], "schedules": ["step"]}
     blocks = {**start, "widths": [2, 1, 1], "runs_per_job": 100}
     overlay = {"prune": {"studies": {"given": pruned}}, "blocks": {"given": blocks}}
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
@@ -194,7 +196,8 @@ def test_the_file_of_an_initial_network_is_an_input(tmp_path: Path) -> None:
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    command = "--dry-run", "--configfile", "studies/smoke.yaml", "overlay.yaml", "--", *made
+    how = "--dry-run", "--printshellcmds", "--configfile", "studies/smoke.yaml", "overlay.yaml"
+    command = *how, "--", *made
     without = workflow.snakemake(*command)
     assert without.returncode == 1
     assert "MissingInputException" in without.stdout + without.stderr
@@ -204,6 +207,8 @@ def test_the_file_of_an_initial_network_is_an_input(tmp_path: Path) -> None:
     planned = jobs_by_rule(done.stdout + done.stderr)
     assert planned == {"prune_spiral": 2, "beam_given": 1, "search_blocks": 1}
     assert done.stdout.count("Updated input files: start.pt") == 3
+    (beam,) = (line for line in done.stdout.splitlines() if "beam_spiral.py" in line)
+    assert "--learning-rate 0.2 --schedule step --epochs 1 " in beam
 
 
 def test_larger_blocks_rerun_one_search(finished: Workflow) -> None:
