@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparselimit import own
-from sparselimit.datasets import spiral_arms, spiral_segment_counts
+from sparselimit.datasets import SPIRAL_POINTS
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning.classifiers import registry as classifiers
@@ -191,9 +191,6 @@ def _interpolated(known: Sequence[tuple[float, float]], size: float) -> float:
 
 
 # --- The spiral ----------------------------------------------------------------------------------
-
-
-SPIRAL_POINTS = int(spiral_segment_counts(spiral_arms()).sum())
 
 
 def steps_per_epoch(batch_size: int) -> int:

@@ -58,6 +58,9 @@ def spiral_segment_counts(arms: np.ndarray) -> np.ndarray:
     return (POINTS_PER_ARM * lengths / lengths.sum(axis=1, keepdims=True)).astype(np.int64)
 
 
+SPIRAL_POINTS = int(spiral_segment_counts(spiral_arms()).sum())
+
+
 def cubist_spiral() -> Dataset:
     """The 49,982 points of the Cubist Spiral, float32, normalised to mean 0 and deviation 1.
 

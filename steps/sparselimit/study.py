@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from sparselimit import images, own
+from sparselimit.datasets import SPIRAL_POINTS
 from sparselimit.errors import InputError, in_one_line
 from sparselimit.networks import architectures
 from sparselimit.networks.mlp import MLP
@@ -35,6 +36,7 @@ from sparselimit.pruning.classifiers import registry as classifiers
 from sparselimit.search.blocks import Blocks
 from sparselimit.search.counting import LEAST_WEIGHTS, totals
 from sparselimit.search.labelled import Labelled
+from sparselimit.search.rungs import check_rungs
 
 MAX_SEARCH_WEIGHTS = 20
 MOST = 10**9  # of any number: beyond it there is no study, but there are overflows
@@ -106,7 +108,9 @@ class Runs(Model):
         "of the published code, for comparison"
     )
     epochs: Positive = Field(description="epochs of 390 steps; the study has 50")
-    batch_size: Positive = Field(description="points of a batch; the study has 128")
+    batch_size: Annotated[int, Field(ge=1, le=SPIRAL_POINTS)] = Field(
+        description="points of a batch; the study has 128"
+    )
     learning_rates: RateList
     schedules: ScheduleList = Field(
         description="cosine; step (a tenth after 30% and 60% of the epochs); constant"
@@ -180,6 +184,17 @@ class PruneStudy(SpiralStudy):
         description="weights to keep; a target that a network cannot be pruned to is left out there"
     )
     control: bool = Field(description="also train random masks with as many weights in every layer")
+
+    @model_validator(mode="after")
+    def _networks_have_targets(self) -> "PruneStudy":
+        least = min(self.targets)
+        for network in self.networks:
+            if network != "searched" and (weights := MLP.spiral(network).n_weights) < least:
+                raise ValueError(
+                    f"networks: one of width {network} has {weights} weights, fewer than any of "
+                    "the targets; leave it out or add a target"
+                )
+        return self
 
     @property
     def searched(self) -> bool:
@@ -258,8 +273,10 @@ class Search(Model):
                 f"weights: [{low}, {high}] must be a range within {LEAST_WEIGHTS} to "
                 f"{MAX_SEARCH_WEIGHTS}"
             )
-        if len(self.rungs) != len(self.keep):
-            raise ValueError(f"{len(self.rungs)} rungs, but {len(self.keep)} shares to keep")
+        try:
+            check_rungs(self.rungs, self.keep)
+        except InputError as error:
+            raise ValueError(str(error)) from error
         return self
 
     def shards(self, weights: int) -> int:
@@ -621,6 +638,17 @@ class Study(Model):
                     f"baselines.networks: there is no network '{name}' (there are: "
                     f"{', '.join(self.networks) or 'none'})"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _published_methods_count_weights(self) -> "Study":
+        methods = self.prune.methods.items()
+        effective = [name for name, entry in methods if entry.get("count") == "effective"]
+        if self.runs.protocol == "published" and effective and self.prune.studies:
+            raise ValueError(
+                "runs.protocol: published code counts all weights, but in prune.methods "
+                f"{', '.join(effective)} count effective ones; set these to null, or use exact"
+            )
         return self
 
     @model_validator(mode="after")

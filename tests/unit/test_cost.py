@@ -53,7 +53,8 @@ def test_pruning_is_counted() -> None:
     for choice, trainings in (
         (Choice.of("snip", {}), 1),
         (Choice.of("imp_lth", {"trainings": 3}), 3),
-        (Choice.of("imp_lth", {"trainings": -3}), 1),  # refused by its job
+        # Of a method that does not object to it.
+        (Choice("imp_lth", "imp_lth", "weights", {"trainings": -3}), 1),
     ):
         jobs = cost.prune_spiral(one, "overparameterisation", choice)
         pruned = (4 + 5 + 5) * 2 * 4

@@ -64,7 +64,7 @@ def test_races_that_cannot_be_are_refused() -> None:
     for rungs in ((0, 4), (4, 4), (8, 2)):
         with refused("rungs", "ascending"):
             Race(range(1), rungs=rungs)
-    for keep in ((1.1, 0.5), (0.2, 0.5), (0.5, 0.0)):
+    for keep in ((1.1, 0.5), (0.2, 0.5), (0.5, 0.0), (float("nan"), 0.1)):
         with refused("keep", "descending"):
             Race(range(1), keep=keep)
 

@@ -9,9 +9,14 @@ import torch
 
 from sparselimit.ensemble.state import Event, State
 from sparselimit.errors import InputError
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require
 from sparselimit.pruning.published import keep_above
 from sparselimit.sparsity.masks import with_biases
+
+
+def objection(*, prunings: int) -> str | None:
+    """To options that it cannot work with."""
+    return None if prunings >= 2 else f"{prunings} prunings (it needs at least 2)"
 
 
 def events(problem: Problem, *, prunings: int = 200) -> list[Event]:
@@ -19,10 +24,9 @@ def events(problem: Problem, *, prunings: int = 200) -> list[Event]:
 
     prunings: intervals that training is cut into; the target is reached before the last
     """
-    if prunings < 2 or problem.steps < 2:
-        raise InputError(
-            f"imp: {prunings} prunings in {problem.steps} steps (it needs at least 2 of each)"
-        )
+    require("imp", objection(prunings=prunings))
+    if problem.steps < 2:
+        raise InputError(f"imp: {prunings} prunings in {problem.steps} steps (it needs at least 2)")
     interval = max(1, problem.steps // prunings)
     last = min(prunings - 1, (problem.steps - 1) // interval)
     published = problem.protocol == "published"

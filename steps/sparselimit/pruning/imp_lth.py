@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 from sparselimit.ensemble.state import Event, State
-from sparselimit.errors import InputError
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require
 from sparselimit.pruning.published import counts, keep_above
 from sparselimit.sparsity.masks import with_biases
+
+
+def objection(*, trainings: int) -> str | None:
+    """To options that it cannot work with."""
+    if trainings >= 2:
+        return None
+    return f"{trainings} trainings (it prunes between two: use at least 2)"
 
 
 def events(problem: Problem, *, trainings: int = 5) -> list[Event]:
@@ -20,8 +26,7 @@ def events(problem: Problem, *, trainings: int = 5) -> list[Event]:
 
     trainings: trainings in all, each with the whole schedule of learning rates
     """
-    if trainings < 2:
-        raise InputError(f"imp_lth: {trainings} trainings (it prunes between two: use at least 2)")
+    require("imp_lth", objection(trainings=trainings))
 
     def prune_and_rewind(state: State, step: int) -> None:
         network, n = state.network, state.network.n_weights

@@ -29,6 +29,12 @@ def require_positive(method: str, **options: float) -> None:
             raise InputError(f"{method}: {name} is {value} (it must be above zero)")
 
 
+def require(method: str, objection: str | None) -> None:
+    """Raises InputError for what a method objects to, see `registry`."""
+    if objection is not None:
+        raise InputError(f"{method}: {objection}")
+
+
 @dataclass(frozen=True)
 class Problem:
     """E networks of one shape, each to be pruned to its own target.

@@ -16,7 +16,12 @@ and, if it does not train from the common initial values,
 A method that trains several times over, each time with the whole schedule of learning rates, has an
 option `trainings` that says how often.
 
-Its options are the keyword arguments of that function (see `sparselimit.plugins`).
+Its options are the keyword arguments of that function (see `sparselimit.plugins`). What of them it
+cannot work with is told by
+
+    objection(*, options, or `count`) -> what is wrong with them in words, or None
+
+which is run when a study is checked, without the rest of its file (see `plugins.Methods.said`).
 """
 
 from dataclasses import dataclass
@@ -59,13 +64,18 @@ class Choice:
         """From an entry of a study: options by name, and by `method` and `count` the rest.
 
         `method` names the file, if that is not called as the entry. Raises InputError for what does
-        not exist.
+        not exist, or what the method objects to.
         """
         options = dict(entry)
-        method, count = options.pop("method", name), options.pop("count", _COUNTS[0])
+        method, count = str(options.pop("method", name)), options.pop("count", _COUNTS[0])
         if count not in _COUNTS:
             raise InputError(f"method {name}: count {count!r} is none of {', '.join(_COUNTS)}")
-        return cls(name, str(method), str(count), complete(str(method), options))
+        choice = cls(name, method, str(count), complete(method, options))
+        every = {**choice.options, "count": choice.count}
+        objection = _methods().said(method, "objection", (), every, otherwise=None)
+        if objection is not None:
+            raise InputError(f"{method}: {objection}")
+        return choice
 
 
 def _methods() -> Methods:

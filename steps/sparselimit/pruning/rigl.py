@@ -12,9 +12,8 @@ from torch import Tensor
 
 from sparselimit.ensemble.batched import gradients
 from sparselimit.ensemble.state import Event, State
-from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, require
 from sparselimit.sparsity.layerwise import (
     erdos_renyi_counts,
     erdos_renyi_densities,
@@ -27,11 +26,23 @@ from sparselimit.sparsity.masks import with_biases
 _MEMBERS = 64
 
 
+def objection(*, count: str, interval: int, end: float, drop: float) -> str | None:
+    """To options that it cannot work with."""
+    if count != "weights":
+        return f"count {count}: it moves weights and keeps their number; use weights"
+    if interval < 2 or not 0 < end <= 1 or not 0 <= drop <= 1:
+        return (
+            f"interval {interval}, end {end}, drop {drop} (use an interval of at least 2 steps, an "
+            "end in (0, 1] and a drop in [0, 1])"
+        )
+    return None
+
+
 def start_mask(
     problem: Problem, *, interval: int = 100, end: float = 0.75, drop: float = 0.3
 ) -> Tensor:
     """Random masks before training, bool [E, n_weights]; the options act during training."""
-    _check(problem, interval, end, drop)
+    require("rigl", objection(count=problem.count, interval=interval, end=end, drop=drop))
     share_out = _published_counts if problem.protocol == "published" else erdos_renyi_counts
     by_target = {
         target: share_out(problem.network, target) for target in problem.target.unique().tolist()
@@ -49,7 +60,7 @@ def events(
     end: fraction of training after which the mask stays as it is
     drop: fraction of the weights that the first updates drop; it falls to zero as a cosine
     """
-    _check(problem, interval, end, drop)
+    require("rigl", objection(count=problem.count, interval=interval, end=end, drop=drop))
     last = int(end * problem.steps)
 
     def update(state: State, step: int) -> None:
@@ -112,15 +123,3 @@ def _published_counts(network: MLP, target: int) -> list[int]:
         n_out * n_in - int((1 - density) * (n_out * n_in))
         for density, (n_out, n_in) in zip(densities, network.weight_shapes, strict=True)
     ]
-
-
-def _check(problem: Problem, interval: int, end: float, drop: float) -> None:
-    if problem.count != "weights":
-        raise InputError(
-            f"rigl: count {problem.count}: it moves weights and keeps their number; use weights"
-        )
-    if interval < 2 or not 0 < end <= 1 or not 0 <= drop <= 1:
-        raise InputError(
-            f"rigl: interval {interval}, end {end}, drop {drop} (use an interval of at least 2 "
-            "steps, an end in (0, 1] and a drop in [0, 1])"
-        )

@@ -12,7 +12,6 @@ loses is measured as it runs: every so many starts, one is trained to the end wh
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Unpack
 
 import numpy as np
@@ -22,11 +21,11 @@ from torch import Tensor
 from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.state import Event, State
 from sparselimit.ensemble.train import Engine, Trained, train
-from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, positions
 from sparselimit.search.dead import least_factor, provably_dead
 from sparselimit.search.exhaustive import Networks, initial_values
 from sparselimit.search.outcomes import complete, given_up
+from sparselimit.search.rungs import check_rungs
 from sparselimit.sparsity.masks import with_biases
 
 
@@ -52,12 +51,7 @@ class Race:
     calibrate: int = 20
 
     def __post_init__(self) -> None:
-        if len(self.rungs) != len(self.keep):
-            raise InputError(f"{len(self.rungs)} rungs, {len(self.keep)} shares to keep: give both")
-        if any(a >= b for a, b in pairwise((0, *self.rungs))):
-            raise InputError(f"rungs {self.rungs}: give epochs from 1, in ascending order")
-        if any(a < b for a, b in pairwise((1.0, *self.keep))) or min(self.keep, default=1) <= 0:
-            raise InputError(f"keep {self.keep}: give shares of all starts, 1 to 0, descending")
+        check_rungs(self.rungs, self.keep)
 
     def legs(self) -> Iterator[tuple[int, int, float]]:
         """First epoch, end and share that then goes on, of each part of the race."""
