@@ -175,7 +175,7 @@ def test_a_batch_that_was_asked_for_is_not_cut(monkeypatch: pytest.MonkeyPatch) 
     objective = products.Objective(module, cross_entropy, drawn(20, 3), torch.arange(20) % 2, 10)
     monkeypatch.setattr(products, "_on_rows", lacking)
     with refused("a product with 10 samples at a time does not fit"):
-        objective.hessian_product(torch.ones(objective.dimension))
+        objective.product("hessian")(torch.ones(objective.dimension))
 
 
 def test_a_training_batch_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

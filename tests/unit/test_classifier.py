@@ -364,7 +364,7 @@ def test_scales_of_batch_normalisation_make_up_for_all_weights_in_the_quadratic_
     objective = Objective(
         copy.deepcopy(normalised).double(), cross_entropy, x, torch.arange(40) % 3
     )
-    left_alone = w @ objective.ggn_product(torch.from_numpy(w)).numpy() / 2
+    left_alone = w @ objective.product("ggn")(torch.from_numpy(w)).numpy() / 2
     assert left_alone > 1e-3
     assert rises.max() < 1e-9 * left_alone
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader, TensorDataset
 
 from sparselimit.curvature import products
 from sparselimit.curvature.convolutions import SecondOrder
@@ -94,7 +93,7 @@ def test_hessian_product_is_the_slope_of_the_gradient(objective: Objective) -> N
     elsewhere = objective.parameters + 0.01
     for point in (objective.parameters, elsewhere):
         for direction, product in zip(
-            vectors, objective.hessian_product(vectors, at=point), strict=True
+            vectors, objective.product("hessian", at=point)(vectors), strict=True
         ):
             step = 1e-5 * direction
             slope = objective.gradient(point + step) - objective.gradient(point - step)
@@ -108,8 +107,8 @@ def test_products_agree_with_the_dense_matrices_and_with_curvlinops(
     vectors = probes(objective)
     data = [(x[:10], y[:10]), (x[10:], y[10:])]
     for product, dense, operator in (
-        (objective.hessian_product, objective.exact_hessian(), curvlinops.HessianLinearOperator),
-        (objective.ggn_product, objective.exact_ggn(), curvlinops.GGNLinearOperator),
+        (objective.product("hessian"), objective.exact_hessian(), curvlinops.HessianLinearOperator),
+        (objective.product("ggn"), objective.exact_ggn(), curvlinops.GGNLinearOperator),
     ):
         second_opinion = operator(module, criterion, list(module.parameters()), data)
         torch.testing.assert_close(product(vectors), vectors @ dense, rtol=1e-9, atol=1e-12)
@@ -173,8 +172,8 @@ def test_convolutions_and_normalisations_are_those_of_torch(kind: str) -> None:
     objective = Objective(module, functional.cross_entropy, x, y, batch_size=4)
     vectors = probes(objective, 3)
     for product, dense in (
-        (objective.hessian_product, objective.exact_hessian()),
-        (objective.ggn_product, objective.exact_ggn()),
+        (objective.product("hessian"), objective.exact_hessian()),
+        (objective.product("ggn"), objective.exact_ggn()),
     ):
         torch.testing.assert_close(product(vectors), vectors @ dense, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(product(vectors[0]), dense @ vectors[0], rtol=1e-9, atol=1e-12)
@@ -291,8 +290,8 @@ def test_linear_regression_has_its_normal_matrix_as_hessian_and_gauss_newton_mat
     torch.testing.assert_close(objective.exact_hessian(), normal)
     torch.testing.assert_close(objective.exact_ggn(), normal)
     unit = torch.eye(4, dtype=torch.float64)
-    torch.testing.assert_close(objective.hessian_product(unit), normal)
-    torch.testing.assert_close(objective.ggn_product(unit), normal)
+    torch.testing.assert_close(objective.product("hessian")(unit), normal)
+    torch.testing.assert_close(objective.product("ggn")(unit), normal)
 
 
 def test_frozen_parameters_stay_out_and_the_module_unchanged() -> None:
@@ -301,42 +300,11 @@ def test_frozen_parameters_stay_out_and_the_module_unchanged() -> None:
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     objective = Objective(module, loss, x, y)
     assert objective.dimension == 3 + 3 + 12 * 3 + 3
-    weight = objective.entries_of(["5.weight"])
-    torch.testing.assert_close(objective.parameters[weight], module[5].weight.flatten())
-    objective.hessian_product(probes(objective))
+    trained = [p.flatten() for p in module.parameters() if p.requires_grad]
+    torch.testing.assert_close(objective.parameters, torch.cat(trained), rtol=0, atol=0)
+    objective.product("hessian")(probes(objective))
     for name, tensor in module.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"'0.weight'.*there are 1.weight"):
-        objective.entries_of(["0.weight"])
-
-
-def batches(x: Tensor, y: Tensor, **options: Any) -> DataLoader:
-    return DataLoader(TensorDataset(x, y), batch_size=5, **options)
-
-
-class Augmented(TensorDataset):
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        x, y = super().__getitem__(index)
-        return x + 0.1 * torch.randn_like(x), y
-
-
-def test_an_objective_on_a_loader_is_that_on_its_data() -> None:
-    module, loss, _, x, y = problem("convolution")
-    objective = Objective.of_loader(module, loss, batches(x, y), batch_size=4)
-    assert len(objective.batch_losses()) == 6
-    assert objective.value() == pytest.approx(Objective(module, loss, x, y).value(), rel=1e-12)
-
-
-def test_loaders_that_are_not_the_same_twice_are_refused() -> None:
-    module, loss, _, x, y = problem("cross entropy")
-    for loader, words in (
-        (batches(x, y, shuffle=True), ["another order", "shuffle=False"]),
-        (batches(x, 0 * y, shuffle=True), ["other inputs", "shuffle=False"]),
-        (DataLoader(Augmented(x, y)), ["other inputs", "augmentation"]),
-        ([], ["no batch"]),
-    ):
-        with refused(*words):
-            Objective.of_loader(module, loss, loader)
 
 
 def test_samples_that_depend_on_each_other_are_refused() -> None:

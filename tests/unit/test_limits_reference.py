@@ -63,7 +63,8 @@ class Case:
 
     @property
     def prunable(self) -> np.ndarray:
-        return self.objective.entries_of(WEIGHTS).numpy()
+        shapes = self.objective.shapes.items()
+        return np.concatenate([np.full(shape.numel(), name in WEIGHTS) for name, shape in shapes])
 
     @property
     def brackets(self) -> dict[str, Bracket]:
@@ -161,7 +162,7 @@ def test_shares_from_exact_spectra(case: Case) -> None:
 
 
 def test_lanczos_quadrature_of_the_hessian(case: Case) -> None:
-    (run,) = lanczos(case.objective.hessian_product, random_signs(case, 1), 100)
+    (run,) = lanczos(case.objective.product("hessian"), random_signs(case, 1), 100)
     for row in case.expected["slq"]:
         spectrum = Tridiagonal(run.alpha[: row["m"]], run.beta[: row["m"]]).gauss()
         assert len(spectrum.nodes) == row["n_nodes"]
@@ -182,7 +183,7 @@ def test_gauss_newton_brackets(case: Case) -> None:
     np.testing.assert_allclose(case.gauss_newton.eigenvalues, case.ggn.nodes, atol=1e-9)
     probes = random_signs(case, 10)
     np.testing.assert_allclose(
-        case.objective.ggn_product(probes[:2]), probes[:2] @ case.gauss_newton.matrix, atol=1e-12
+        case.objective.product("ggn")(probes[:2]), probes[:2] @ case.gauss_newton.matrix, atol=1e-12
     )
     for steps in (20, 80):
         bracket = Bracket.psd(lanczos(lambda v: v @ case.gauss_newton.matrix, probes, steps))

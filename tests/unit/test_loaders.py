@@ -27,6 +27,12 @@ def batched(**options):
 def shuffled():
     return batched(shuffle=True)
 
+def of_one_class():
+    return {name: DataLoader(part, shuffle=True) for name, part in sets(y=0 * Y).items()}
+
+def empty():
+    return sets() | {"test": []}
+
 class Noisy(TensorDataset):
     def __getitem__(self, i):
         x, y = super().__getitem__(i)
@@ -98,11 +104,13 @@ def test_features_and_bytes_stay_what_they_are(code: Path) -> None:
     ("function", "words"),
     [
         ("shuffled", ["split fit: two passes", "turn off shuffling"]),
+        ("of_one_class", ["split fit: two passes", "turn off shuffling"]),
         ("augmented", ["split validation: two passes", "random augmentation"]),
         ("short", ["returns fit, test", "from fit, validation, test"]),
         ("named", ["train", "from fit, validation, test"]),
         ("a_list", ["returns list", "must return a mapping"]),
         ("unlabelled", ["split fit: gives no batches of inputs and labels"]),
+        ("empty", ["split test: gives no batches of inputs and labels"]),
         ("numbers", ["split fit: gives no batches of inputs and labels", "TypeError"]),
         ("one_hot", ["labels of shape (15, 3)", "whole numbers [n]"]),
         ("regression", ["type float32", "whole numbers [n]"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from itertools import chain, islice
 from typing import Any, Literal, TypeAlias
@@ -86,33 +86,6 @@ class Objective:
         self._batch_size = batch_size or min(len(inputs), fitting)
         self._check()
 
-    @classmethod
-    def of_loader(
-        cls,
-        module: nn.Module,
-        loss: Loss,
-        loader: Iterable[tuple[Tensor, Tensor]],
-        batch_size: int | None = None,
-    ) -> Objective:
-        """The objective on all that a loader gives.
-
-        Raises InputError, beside the above, for a loader that gives nothing, or something else in a
-        second pass.
-        """
-        first, second = (tuple(map(list, zip(*loader, strict=True))) for _ in range(2))
-        if not first:
-            raise InputError("the loader gives no batch")
-        (x, y), (again_x, again_y) = ((torch.cat(part) for part in p) for p in (first, second))
-        if not torch.equal(y, again_y):
-            raise InputError("the loader gives another order at each pass: use shuffle=False")
-        if not torch.equal(x, again_x):
-            raise InputError(
-                "the loader gives other inputs at each pass: use shuffle=False and leave out "
-                "random augmentation"
-            )
-        device = next(module.parameters()).device
-        return cls(module, loss, x.to(device), y.to(device), batch_size)
-
     def _check(self) -> None:
         x, y = next(self._batches())
         with torch.no_grad():
@@ -154,20 +127,6 @@ class Objective:
         """What tells it from other objectives with the same loss."""
         return [*identity_of(self._module), *self.shapes, self._inputs, self._targets]
 
-    def entries_of(self, names: Collection[str]) -> Tensor:
-        """Where the named parameters stand in the flat vector: bool [D]."""
-        if unknown := set(names) - set(self.shapes):
-            raise InputError(
-                f"no trainable parameter is named {sorted(unknown)[0]!r}: there are "
-                f"{', '.join(self.shapes)}"
-            )
-        return torch.cat(
-            [
-                torch.full((shape.numel(),), name in names, device=self.parameters.device)
-                for name, shape in self.shapes.items()
-            ]
-        )
-
     def batch_losses(self, at: Tensor | None = None) -> np.ndarray:
         """The mean loss of each batch in order, the last one possibly short: float64 [batches]."""
         w = self._named(at)
@@ -186,20 +145,12 @@ class Objective:
         slope = grad(self._batch_loss)
         return self._mean(_flat(slope(w, x, y)) for x, y in self._batches())
 
-    def hessian_product(self, vectors: Tensor, at: Tensor | None = None) -> Tensor:
-        """H v for one vector [D], or for each row of [P, D]."""
-        return self.product("hessian", at)(vectors)
-
-    def ggn_product(self, vectors: Tensor, at: Tensor | None = None) -> Tensor:
-        """G v for one vector [D] or each row of [P, D], G the generalised Gauss-Newton matrix.
-
-        G is the mean over samples of J^T (d^2 loss / d outputs^2) J with J = d outputs / d w
-        (Schraudolph, 2002): positive semi-definite for a loss convex in the outputs.
-        """
-        return self.product("ggn", at)(vectors)
-
     def product(self, operator: Operator, at: Tensor | None = None, memory: int = 0) -> Product:
         """The map v -> H v or v -> G v, for one vector [D] or each row of [P, D].
+
+        G, the generalised Gauss-Newton matrix, is the mean over samples of J^T (d^2 loss /
+        d outputs^2) J with J = d outputs / d w (Schraudolph, 2002): positive semi-definite for a
+        loss convex in the outputs.
 
         The linear map of a batch is built once for all rows of a call, and for all calls where it
         can be kept in `memory` bytes: to build one takes about as long as to apply it. It is in
