@@ -1,7 +1,7 @@
 """Train blocks of the published search: every network at all settings, and the best of each."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import partial
 from itertools import product
 from typing import Unpack
 
@@ -14,16 +14,12 @@ from sparselimit import spiral
 from sparselimit.ensemble.members import Members, Points
 from sparselimit.ensemble.train import Engine, train
 from sparselimit.networks.initial import Initial
-from sparselimit.networks.mlp import MLP, initial_parameters, positions
-from sparselimit.search.exhaustive import COMPILATION, PUBLISHED_WIDTH, Networks
+from sparselimit.networks.mlp import MLP, positions
+from sparselimit.search.exhaustive import COMPILATION, WHOLE, Networks, draws
 from sparselimit.seeds import generator
 from sparselimit.sparsity.masks import with_biases
 
-WHOLE = MLP.spiral(PUBLISHED_WIDTH)
 Setting = tuple[float, str, int]  # learning rate, schedule, seed
-
-# Asked for again with every mask of a block.
-_positions = cache(positions)
 
 
 def train_blocks(
@@ -98,31 +94,24 @@ def initial_values(
     values are smaller. Every run has its own draw, which depends on block, mask, learning rate,
     schedule and seed.
     """
-    drawn = WHOLE if protocol == "published" else block
     identity = mask.astype(bool).tobytes().hex()
-    values = [
-        initial_parameters(
-            drawn, generator("block", block.sizes, identity, repr(rate), schedule, seed)
-        )
+    streams = (
+        generator("block", block.sizes, identity, repr(rate), schedule, seed)
         for rate, schedule, seed in settings
-    ]
-    return np.stack(values)[:, _positions(block, drawn)]
+    )
+    return draws(block, streams, protocol)
 
 
 def _start(
     networks: Networks, settings: Sequence[Setting], initial: Initial | None, protocol: str
 ) -> Tensor:
     """Where the runs start, float32 [n * settings, n_parameters], in the networks' own frame."""
-    frame = networks.frame
     if initial is not None:
-        given = initial(WHOLE, [seed for _, _, seed in settings])[:, positions(frame, WHOLE)]
+        where = positions(networks.frame, WHOLE)
+        given = initial(WHOLE, [seed for _, _, seed in settings])[:, where]
         return given.repeat(len(networks), 1)
-    values = np.zeros((len(networks), len(settings), frame.n_parameters), dtype=np.float32)
-    for i in range(len(networks)):
-        own = networks.own_shape(i)
-        drawn = initial_values(own, networks.own_mask(i), settings, protocol)
-        values[i][:, _positions(own, frame)] = drawn
-    return torch.tensor(values).flatten(0, 1)
+    drawn = partial(initial_values, settings=settings, protocol=protocol)
+    return torch.tensor(networks.initial(len(settings), drawn))
 
 
 def _best(runs: pd.DataFrame) -> Tensor:

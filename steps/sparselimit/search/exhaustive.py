@@ -1,7 +1,9 @@
 """Every sparse network of k weights: in which common shapes they are held, where they start."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import combinations
+from functools import cache
+from itertools import combinations, repeat
 
 import numpy as np
 
@@ -11,10 +13,14 @@ from sparselimit.search.enumeration import sparse_networks
 from sparselimit.seeds import generator
 
 PUBLISHED_WIDTH = 16
+WHOLE = MLP.spiral(PUBLISHED_WIDTH)
 
 # What the compilation of a kernel for one more shape costs, in parameters times steps of training
 # (measured: one second, at 4 ns).
 COMPILATION = 2.5e8
+
+# Asked for again with every network of a shape.
+_positions = cache(positions)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,17 @@ class Networks:
         """The mask of one network in its own shape, bool [n_weights]."""
         own = self.own_shape(i)
         return self.mask[i, positions(own, self.frame)[: own.n_weights]]
+
+    def initial(self, runs: int, drawn: Callable[[MLP, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Where `runs` runs of each network start, float32 [n * runs, frame.n_parameters].
+
+        `drawn` makes those of one network, [runs, n_parameters], from its own shape and mask.
+        """
+        values = np.zeros((len(self), runs, self.frame.n_parameters), dtype=np.float32)
+        for i in range(len(self)):
+            own = self.own_shape(i)
+            values[i][:, _positions(own, self.frame)] = drawn(own, self.own_mask(i))
+        return values.reshape(-1, self.frame.n_parameters)
 
     def in_few_frames(self, worth: float) -> list[np.ndarray]:
         """The networks (indices) in groups to be held in a shape each, as narrow as pays.
@@ -122,6 +139,11 @@ def initial_values(own: MLP, mask: np.ndarray, starts: range, protocol: str) -> 
     the number of the start alone.
     """
     rng = generator("search", own.sizes, mask.astype(bool).tobytes().hex())
-    drawn = MLP.spiral(PUBLISHED_WIDTH) if protocol == "published" else own
-    values = [initial_parameters(drawn, rng) for _ in range(starts.stop)][starts.start :]
-    return np.stack(values)[:, positions(own, drawn)]
+    return draws(own, repeat(rng, starts.stop), protocol)[starts.start :]
+
+
+def draws(own: MLP, streams: Iterable[np.random.Generator], protocol: str) -> np.ndarray:
+    """Initial values of a network, one draw of each stream; float64 [draws, n_parameters]."""
+    drawn = WHOLE if protocol == "published" else own
+    values = [initial_parameters(drawn, rng) for rng in streams]
+    return np.stack(values)[:, _positions(own, drawn)]

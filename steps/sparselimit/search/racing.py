@@ -12,6 +12,7 @@ loses is measured as it runs: every so many starts, one is trained to the end wh
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Unpack
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch import Tensor
 from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.state import Event, State
 from sparselimit.ensemble.train import Engine, Trained, train
-from sparselimit.networks.mlp import MLP, positions
+from sparselimit.networks.mlp import MLP
 from sparselimit.search.dead import least_factor, provably_dead
 from sparselimit.search.exhaustive import Networks, initial_values
 from sparselimit.search.outcomes import complete, given_up
@@ -179,13 +180,8 @@ def race(
 
 def _initial_parameters(networks: Networks, how: Race) -> Tensor:
     """Where every run starts, float32 [n * starts, n_parameters], before masking."""
-    n, frame = len(networks), networks.frame
-    values = np.zeros((n, len(how.starts), frame.n_parameters), dtype=np.float32)
-    for i in range(n):
-        own = networks.own_shape(i)
-        drawn = initial_values(own, networks.own_mask(i), how.starts, how.protocol)
-        values[i][:, positions(own, frame)] = drawn
-    return torch.tensor(values).flatten(0, 1)
+    drawn = partial(initial_values, starts=how.starts, protocol=how.protocol)
+    return torch.tensor(networks.initial(len(how.starts), drawn))
 
 
 def _provably_dead(
