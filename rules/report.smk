@@ -147,8 +147,8 @@ TABLES = {
         ],
     ),
 }
-if not study.blocks:
-    del TABLES["blocks"]
+# What a study has no files of, classifiers or blocks, it has no table of, and no figure.
+TABLES = {name: entry for name, entry in TABLES.items() if entry[-1]}
 RESULT_FILES = dict.fromkeys(
     file for _, _, files in TABLES.values() for file in files if file.endswith(".h5")
 )
@@ -248,6 +248,11 @@ FIGURES = {
         "One-shot thresholds, round by round",
         ["tables/rounds.csv"],
     ),
+}
+FIGURES = {
+    name: entry
+    for name, entry in FIGURES.items()
+    if all(Path(file).stem in TABLES for file in entry[-1] if file.endswith(".csv"))
 }
 
 TABLE_FILES = [f"results/tables/{name}.csv" for name in TABLES]

@@ -220,6 +220,12 @@ def test_a_study_without_blocks_has_no_table_of_them(finished: Workflow) -> None
     assert finished.planned("blocks: {first_phase: null, second_phase: null}") == AFTER_RUNS
 
 
+def test_a_study_of_the_spiral_alone(finished: Workflow) -> None:
+    """No table of classifiers, nor a figure of such tables; what counts everything counts less."""
+    alone = "networks: {dense: null, sparse: null, conv: null}\nbaselines: {networks: []}"
+    assert finished.planned(alone) == {**AFTER_RUNS, "table_splits": 1}
+
+
 def test_a_removed_method_disappears(finished: Workflow) -> None:
     planned = finished.planned("prune: {methods: {snip: null}}")
     assert planned == AFTER_PRUNING
