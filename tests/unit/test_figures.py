@@ -1131,6 +1131,8 @@ def test_penalties_has_a_panel_for_each_penalty() -> None:
     ]
     assert figure("penalties").axes[3].get_xlabel() == "weight decay"
     assert decay.get_title() == "fc 20 20, n = 2"
+    one_less = draw("penalties", penalties=table[~((table.l1 == 0.01) & (table.index % 4 == 0))])
+    assert one_less.axes[0].get_title() == "fc 20 20, n = 1–2"
     alone = draw("penalties", penalties=table[(table.l1 == 0) & (table.weight_decay == 0)])
     assert "no two networks differ" in alone.texts[0].get_text()
 

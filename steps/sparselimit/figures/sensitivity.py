@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from sparselimit.figures.layout import legend_handles, panel_grid, placeholder
+from sparselimit.figures.layout import count_range, legend_handles, panel_grid, placeholder
 from sparselimit.figures.limits import MEASURED, NO_NETWORKS, REMOVED, variants
 from sparselimit.figures.style import (
     CORRECTED,
@@ -141,7 +141,7 @@ def penalties(*, penalties: pd.DataFrame) -> Figure:
             _draw_means(above, style, place, rows[column])
         accuracy = Series("", GREY, "o")
         _draw_means(below, accuracy, place, 100 * rows.validation_accuracy)
-        above.set_title(f"{architecture}, n = {rows.groupby(penalty).size().max()}")
+        above.set_title(f"{architecture}, {count_range(rows.groupby(penalty).size())}")
         above.set_xticks(range(len(values)), [])
         below.set_xticks(range(len(values)), [f"{value:g}" for value in values])
         below.tick_params(axis="x", rotation=45 if len(values) > 4 else 0)
