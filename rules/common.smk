@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 sys.path.insert(0, str(Path(workflow.basedir) / "steps"))
 
@@ -55,7 +56,15 @@ wildcard_constraints:
 DAY = 24 * 60  # in minutes: no partition is sure to grant more
 
 # What a unit of work takes, by which time limits are set and `snakemake cost` reckons.
-RATES = study.rates or str(cost.MEASURED.relative_to(workflow.basedir))
+RATES_HERE = "results/rates.csv"
+SHIPPED_RATES = str(cost.MEASURED.relative_to(workflow.basedir))
+RATES = study.rates or SHIPPED_RATES
+if Path(RATES) == Path(RATES_HERE) and not Path(RATES).exists():
+    logger.warning(
+        f"{RATES_HERE} is not there yet (snakemake --cores 1 {RATES_HERE} makes it): what work takes "
+        f"is reckoned by {SHIPPED_RATES}"
+    )
+    RATES = SHIPPED_RATES
 try:
     KNOWN_RATES = cost.Rates.read(RATES)
 except InputError as error:
@@ -89,7 +98,7 @@ def flags(model, *names):
         if value is None:
             continue
         values = value if isinstance(value, list) else [value]
-        words += ["--" + name.replace("_", "-"), *map(str, values)]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return " ".join(words)
 
 

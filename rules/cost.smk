@@ -55,19 +55,19 @@ NOT_COUNTED = [
 rule cost:
     input:
         script="steps/cost.py",
-        rates=RATES,
     log:
         "logs/cost.log",
     localrule: True
     conda:
         "../envs/conda.yaml"
     params:
+        rates=RATES,  # no input: to tell costs, nothing is measured
         plan=json.dumps([jobs.plain for jobs in PLAN]),
         not_counted=NOT_COUNTED,
     message:
         "what the study costs"
     shell:
-        "python {input.script} --plan {params.plan:q} --rates {input.rates} "
+        "python {input.script} --plan {params.plan:q} --rates {params.rates} "
         "--not-counted {params.not_counted} | tee {log}"
 
 
@@ -76,7 +76,7 @@ rule rates:
         script="steps/rates.py",
         library=sources("rates.py"),
     output:
-        "results/rates.csv",
+        RATES_HERE,
     log:
         "logs/rates.log",
     conda:

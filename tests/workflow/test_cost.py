@@ -1,6 +1,8 @@
 """The cost that is told before a study runs, held against what the study then did."""
 
+import os
 import re
+import shutil
 from collections import Counter
 
 import pytest
@@ -35,6 +37,31 @@ def test_all_jobs_are_in_the_table(finished: Workflow) -> None:
     assert planned.pop("all") == 1
     assert planned.keys() - counted.keys() == set()
     assert {rule: counted[rule] for rule in planned} == planned
+
+
+def test_rates_of_ones_own_are_measured_when_asked_for_alone(workflow: Workflow) -> None:
+    """Where they are not there yet, or not any more, those that come with the project stand in."""
+    rates = workflow.folder / "results" / "rates.csv"
+    made = rates.relative_to(workflow.folder)
+    assert not rates.exists()
+
+    (workflow.folder / "overlay.yaml").write_text(f"rates: {made}")
+
+    def planned(target: object) -> tuple[set[str], bool]:
+        done = workflow.snakemake("--dry-run", "--configfile", "overlay.yaml", "--", str(target))
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        return set(jobs_by_rule(output)), f"{made} is not there yet" in output
+
+    assert planned(made) == ({"rates"}, True)
+    assert planned("cost") == ({"cost"}, True)
+    rates.parent.mkdir(exist_ok=True)
+    shutil.copy(cost.MEASURED, rates)
+    try:
+        os.utime(rates, (0, 0))  # older than all that it is made from
+        assert planned("cost") == ({"cost"}, False)
+    finally:
+        rates.unlink()
 
 
 def test_what_was_counted_is_what_was_done(finished: Workflow) -> None:
