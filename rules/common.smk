@@ -142,14 +142,14 @@ def data_of(wildcards):
 
 
 def code_of(wildcards):
-    """The file that is run to build a network of one's own; nothing for all others."""
+    """The files that are run to build a network of one's own; nothing for all others."""
     architecture = study.networks[wildcards.network].architecture
-    return own.file_of(architecture) if own.is_own(architecture) else []
+    return own.files_of(architecture) if own.is_own(architecture) else []
 
 
 def network_flags(wildcards, input):
     """A trained network and its data, as the steps take them that look at it."""
-    code = f" --code {shlex.quote(input.code)}" if input.code else ""
+    code = f" --code {shlex.quote(input.code[0])}" if input.code else ""
     return f"--data {input.data} --network {input.network}{code}"
 
 

@@ -83,7 +83,7 @@ rule data_own:
     input:
         script="steps/data_own.py",
         library=sources("data_own.py"),
-        code=lambda w: own.file_of(LOADERS[w.loader]),
+        code=lambda w: own.files_of(LOADERS[w.loader]),
     output:
         "results/data/own/{loader}.h5",
     log:

@@ -29,6 +29,11 @@ def file_of(name: str) -> Path:
     return Path(name.rpartition(":")[0])
 
 
+def files_of(name: str) -> list[Path]:
+    """That file, and after it those beside it that it imports, directly or not."""
+    return sources.beside(file_of(name))
+
+
 def plain(name: str) -> str:
     """A name for files that are made by it."""
     return re.sub(r"\W+", "-", name)

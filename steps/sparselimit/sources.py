@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 STEPS = ROOT / "steps"
 # What imports stand in: there are none in expressions, and these are most of a file.
 _STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+_KERNELS = (".c", ".cu")
 # Files that the running script has loaded by name, each with a digest of what it held then.
 _by_name: dict[Path, bytes] = {}
 
@@ -20,16 +21,30 @@ def sources(script: str, *modules: str) -> list[str]:
     `modules` are those it imports by name at run time, for example a pruning method. Listed as
     input of a rule, they make an edit rerun just the steps that use the edited file.
     """
-    found = set(_imports(STEPS / script))
+    found = set(_with_imports(STEPS / script, STEPS) - {STEPS / script})
     for module in modules:
-        found |= _with_imports(_file(module))
+        file = _module(module, STEPS)
+        assert file is not None
+        found |= _with_imports(file, STEPS)
     return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def beside(file: Path) -> list[Path]:
+    """A file of one's own, and after it those in its folder that it imports, directly or not.
+
+    Of what cannot be parsed the file alone.
+    """
+    try:
+        return [file, *sorted(_with_imports(file, file.parent) - {file})]
+    except (OSError, SyntaxError, ValueError):
+        return [file]
 
 
 def note(file: Path) -> None:
     """Say that the running script has loaded a file by name: a pruning method, or one's own."""
     file = file.resolve()
-    _by_name.update((path, _content(path)) for path in {file, *_imports(file)})
+    files = {*_with_imports(file, STEPS), *beside(file)}
+    _by_name.update((path, _content(path)) for path in files)
 
 
 def running_code() -> str:
@@ -59,42 +74,49 @@ def _content(file: Path) -> bytes:
 
 
 @cache
-def _imports(file: Path) -> frozenset[Path]:
-    """All library files that a file imports, however deep."""
-    found: set[Path] = set()
-    for module in _imported_names(file):
-        found |= _with_imports(_file(module))
-    return frozenset(found)
-
-
-def _with_imports(file: Path | None) -> set[Path]:
-    if file is None:
-        return set()
-    packages = {parent / "__init__.py" for parent in file.parents if STEPS in parent.parents}
+def _with_imports(file: Path, root: Path) -> frozenset[Path]:
+    """A file and all below the root that it imports, however deep."""
+    found, pending = {file}, [file]
+    while pending:
+        here = pending.pop()
+        for level, name in _imported_names(here.read_bytes(), str(here)):
+            above = here.parents[min(level, len(here.parents)) - 1]
+            module = _module(name, above if level else root)
+            if module and module not in found:
+                packages = {p / "__init__.py" for p in module.parents if root in p.parents}
+                new = {module, *filter(Path.is_file, packages)} - found
+                found |= new
+                pending += new
     # A kernel in another language lies beside the module that compiles it, under the same name.
-    kernels = {other for other in file.parent.glob(f"{file.stem}.c*") if other.is_file()}
-    return {file, *packages, *kernels} | _imports(file)
+    kernels = {module.with_suffix(suffix) for module in found for suffix in _KERNELS}
+    return frozenset(found | set(filter(Path.is_file, kernels)))
 
 
-def _imported_names(file: Path) -> set[str]:
-    """Names of modules in import statements at any depth, but not those only for type checking."""
-    names: set[str] = set()
-    pending: list[ast.AST] = [ast.parse(file.read_bytes(), str(file))]
+@cache
+def _imported_names(source: bytes, file: str) -> frozenset[tuple[int, str]]:
+    """Modules in import statements at any depth, but not those only for type checking.
+
+    Each with its level: 0, or how many dots stand before it. Names in modules may be among them.
+    """
+    names: set[tuple[int, str]] = set()
+    pending: list[ast.AST] = [ast.parse(source, file)]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            names |= {(0, alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module.split(".") if node.module else []
+            within = (".".join([*module, alias.name]) for alias in node.names)
+            names |= {(node.level, name) for name in (node.module, *within) if name}
         pending += (child for child in ast.iter_child_nodes(node) if isinstance(child, _STATEMENTS))
-    return {name for name in names if name.split(".")[0] == "sparselimit"}
+    return frozenset(names)
 
 
-def _file(module: str) -> Path | None:
-    """The file of a library module; None for a name that is no module but something in one."""
-    place = STEPS.joinpath(*module.split("."))
+def _module(name: str, folder: Path) -> Path | None:
+    """The file of a module below a folder; None for a name that is none there."""
+    place = folder.joinpath(*name.split("."))
     for file in (place.with_suffix(".py"), place / "__init__.py"):
         if file.is_file():
             return file

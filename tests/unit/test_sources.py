@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from sparselimit import own
 from sparselimit import sources as module
 from sparselimit.ensemble.checkpoint import Checkpoint
 from sparselimit.pruning import registry
@@ -124,6 +125,32 @@ def test_imports_of_every_form_are_followed(tree: Path) -> None:
     assert set(sources("script.py", "sparselimit.by_name")) == {*package, *by_name}
 
 
+def test_the_files_of_ones_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules and packages beside it, round and round; a path as it was given."""
+    files = {
+        "mine.py": "import torch, helper\ndef network():\n    from parts.block import Block\n",
+        "helper.py": "import mine, random\n",
+        "parts/__init__.py": "",
+        "parts/block.py": "from . import size\nfrom .deep.est import x\n",
+        "parts/size.py": "",
+        "parts/deep/est.py": "from ..block import y\nfrom ..... import z\n",
+        "parts/unused.py": "",
+        "unused.py": "",
+        "broken.py": "def network(:\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / "nets" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    helpers = ["helper", "parts/__init__", "parts/block", "parts/deep/est", "parts/size"]
+    for folder in (tmp_path / "nets", Path("nets"), Path()):
+        monkeypatch.chdir(tmp_path if folder.name else tmp_path / "nets")
+        expected = [folder / "mine.py", *(folder / f"{name}.py" for name in helpers)]
+        assert own.files_of(f"{folder / 'mine.py'}:network") == expected
+    for name in ("broken.py", "missing.py"):
+        assert own.files_of(f"{name}:network") == [Path(name)]
+
+
 def test_a_checkpoint_belongs_to_the_code_that_runs(
     tree: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +162,7 @@ def test_a_checkpoint_belongs_to_the_code_that_runs(
     def run() -> Checkpoint:
         """In a process of its own, as it were."""
         module._library.cache_clear()
-        module._imports.cache_clear()
+        module._with_imports.cache_clear()
         monkeypatch.setattr(module, "_by_name", {})
         note(mine)
         return Checkpoint(path, ["what is computed"], interval=300)

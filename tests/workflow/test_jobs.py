@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import copy_of_the_project
+from tests.workflow.conftest import copy_of_the_project, jobs_by_rule
 
 pytestmark = pytest.mark.workflow
 
@@ -92,3 +92,36 @@ def test_what_starts_a_step_waits_for_it_to_save(tmp_path: Path) -> None:
     assert run.wait(60) != 0
     assert (folder / "saved").exists()
     assert not (folder / "result").exists()
+
+
+# --- Code of one's own ---------------------------------------------------------------------------
+
+OWN = """
+networks:
+  mine: {architecture: "mine.py:network", data: "mine.py:images"}
+"""
+
+
+def test_an_edit_beside_ones_own_code_reruns_what_it_is_part_of(tmp_path: Path) -> None:
+    """Of a module that it imports, as of the file itself."""
+    workflow = copy_of_the_project(tmp_path)
+    texts = {"own.yaml": OWN, "mine.py": "import helper\n", "helper.py": "", "other.py": ""}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    made = ["results/data/own/mine-py-images.h5", "results/train/networks/mine.h5"]
+    for later, name in enumerate(made):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, ns=(time.time_ns(), time.time_ns() + later * 10**9))
+
+    def planned() -> str:
+        configs = ("--configfile", "own.yaml", "--rerun-triggers", "mtime", "--")
+        done = workflow.snakemake("--dry-run", *configs, *made)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    soon = time.time() + 10
+    os.utime(tmp_path / "other.py", (soon, soon))
+    assert "Nothing to be done" in planned()
+    os.utime(tmp_path / "helper.py", (soon, soon))
+    assert jobs_by_rule(planned()) == {"data_own": 1, "train_network": 1}
