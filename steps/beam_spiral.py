@@ -61,7 +61,7 @@ if __name__ == "__main__":
         "--width", type=cli.positive, default=Beam.width, help="networks that removals go on from"
     )
     parser.add_argument(
-        "--starts", type=int, default=Beam.starts, help="fresh starts of each network"
+        "--starts", type=cli.whole, default=Beam.starts, help="fresh starts of each network"
     )
     parser.add_argument("--learning-rate", type=float, default=Beam.learning_rate)
     parser.add_argument("--schedule", choices=SCHEDULES, default=Beam.schedule)

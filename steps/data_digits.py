@@ -13,7 +13,7 @@ def main(arguments: Namespace) -> None:
 
 if __name__ == "__main__":
     parser = cli.Parser(__doc__, computes=False)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split")
+    parser.add_argument("--seed", type=cli.whole, default=0, help="seed of the split")
     for split in ("calibration", "validation", "test"):
         parser.add_argument(
             f"--{split}", type=cli.positive, default=300, help="images of the split"

@@ -23,7 +23,7 @@ if __name__ == "__main__":
     parser.add_argument("--name", choices=images.SOURCES, required=True, help="the data set")
     parser.add_argument("--folder", type=Path, required=True, help="where it lies unpacked")
     parser.add_argument("--download", action="store_true", help="fetch what the folder lacks")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split")
+    parser.add_argument("--seed", type=cli.whole, default=0, help="seed of the split")
     for split in ("calibration", "validation"):
         parser.add_argument(
             f"--{split}", type=cli.positive, default=5000, help="training images of the split"

@@ -37,5 +37,5 @@ if __name__ == "__main__":
     parser = cli.Parser(__doc__, computes=False)
     parser.add_argument("--dimension", type=cli.positive, default=200, help="of the space")
     parser.add_argument("--trials", type=cli.positive, default=200, help="random subspaces of each")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=cli.whole, default=0)
     cli.run(main, parser)

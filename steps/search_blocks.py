@@ -84,7 +84,7 @@ if __name__ == "__main__":
         action="store_true",
         help="try all masks of the block, permuted ones as well: of use in a given initial network",
     )
-    parser.add_argument("--shard", type=int, default=0, help="which shard, from 0")
+    parser.add_argument("--shard", type=cli.whole, default=0, help="which shard, from 0")
     parser.add_argument("--shards", type=cli.positive, default=1, help="of how many")
     sparsest.add_arguments(parser)
     parser.add_argument("--protocol", choices=PROTOCOLS, default="exact")

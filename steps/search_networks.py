@@ -46,10 +46,12 @@ if __name__ == "__main__":
     parser = cli.Parser(__doc__)
     parser.add_argument("--data", type=Path, help="the spiral's points (HDF5); else made anew")
     parser.add_argument("--weights", type=cli.positive, required=True, help="k")
-    parser.add_argument("--shard", type=int, default=0, help="which shard, from 0")
+    parser.add_argument("--shard", type=cli.whole, default=0, help="which shard, from 0")
     parser.add_argument("--shards", type=cli.positive, default=1, help="of how many")
     parser.add_argument("--starts", type=cli.positive, default=64, help="starts of each network")
-    parser.add_argument("--first-start", type=int, default=0, help="number of the first of them")
+    parser.add_argument(
+        "--first-start", type=cli.whole, default=0, help="number of the first of them"
+    )
     parser.add_argument("--learning-rate", type=float, default=Race.learning_rate)
     parser.add_argument("--schedule", choices=SCHEDULES, default=Race.schedule)
     parser.add_argument("--epochs", type=cli.positive, default=Race.epochs)
@@ -65,6 +67,6 @@ if __name__ == "__main__":
         "--calibrate", type=cli.positive, default=Race.calibrate,
         help="one in so many starts is trained to the end whatever its rank",
     )  # fmt: skip
-    parser.add_argument("--polish", type=int, default=4, help="networks polished by L-BFGS")
+    parser.add_argument("--polish", type=cli.whole, default=4, help="networks polished by L-BFGS")
     spiral.add_engine_arguments(parser)
     cli.run(main, parser)

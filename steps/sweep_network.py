@@ -31,7 +31,7 @@ if __name__ == "__main__":
     parser.add_argument("--ratios", type=cli.positive, default=200, help="equally spaced from 0")
     parser.add_argument(
         "--exact",
-        type=int,
+        type=cli.whole,
         default=2500,
         help="parameters up to which the kept weights are re-optimised too, in the quadratic model",
     )

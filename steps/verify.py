@@ -21,6 +21,8 @@ CHECKS = {"frontier": verification.verify, "beam": verification.verify_beam}
 
 
 def main(arguments: Namespace) -> None:
+    if arguments.rerun and len(arguments.rerun) > 2:
+        raise InputError(f"--rerun {' '.join(map(str, arguments.rerun))}: give one network")
     files = [store.read(path, *CHECKS) for path in arguments.files]
     searches = [file for file in files if file.attributes["kind"] == "frontier"]
     if arguments.rerun and len(searches) != 1:
@@ -57,7 +59,7 @@ if __name__ == "__main__":
     )  # fmt: skip
     parser.add_argument("--data", type=Path, help="the spiral's points (HDF5); else made anew")
     parser.add_argument(
-        "--rerun", type=int, nargs="+", metavar=("WEIGHTS", "NETWORK"),
+        "--rerun", type=cli.whole, nargs="+", metavar=("WEIGHTS", "NETWORK"),
         help="train the best network of so many weights again, or the listed one of this number",
     )  # fmt: skip
     spiral.add_engine_arguments(parser)

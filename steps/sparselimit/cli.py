@@ -42,8 +42,16 @@ class Parser(argparse.ArgumentParser):
 
 def positive(text: str) -> int:
     """A whole number of at least 1, as an argument type."""
+    value = whole(text)
+    if value == 0:
+        raise ValueError
+    return value
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 0, as an argument type."""
     value = int(text)
-    if value < 1:
+    if value < 0:
         raise ValueError
     return value
 

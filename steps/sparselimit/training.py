@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--factor", type=float, default=default.factor, help="of the rate at each milestone"
     )
-    parser.add_argument("--warmup", type=int, default=default.warmup, help="in epochs")
+    parser.add_argument("--warmup", type=cli.whole, default=default.warmup, help="in epochs")
     parser.add_argument(
         "--protocol",
         choices=("exact", "published"),
@@ -92,7 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--augment", choices=("none", "crop_flip"), default=default.augment)
     parser.add_argument(
-        "--seed", type=int, default=default.seed, help="of initial values, batches, augmentation"
+        "--seed",
+        type=cli.whole,
+        default=default.seed,
+        help="of initial values, batches, augmentation",
     )
 
 

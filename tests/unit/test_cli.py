@@ -163,6 +163,11 @@ def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
             "search_networks --data {disc} --weights 6 --shard 2 --shards 2 --output {out}",
             ["shard 2", "0 to 1"],
         ),
+        ("search_networks --weights 6 --first-start -5 --output {out}", ["--first-start", "'-5'"]),
+        ("search_networks --weights 6 --polish -1 --output {out}", ["--polish", "'-1'"]),
+        ("search_networks --weights 6 --keep nan 0.1 --output {out}", ["keep (nan, 0.1)"]),
+        ("verify {folder}/none.h5 --rerun 8 1 2", ["--rerun 8 1 2", "give one network"]),
+        ("verify {folder}/none.h5 --rerun 8 -1", ["--rerun", "'-1'"]),
         (
             "search_blocks --data {disc} --most-parameters 12 --shard 4 --shards 5 --output {out}",
             ["shard 4 of 5", "none of 3 networks"],

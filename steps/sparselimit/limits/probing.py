@@ -57,11 +57,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--steps", type=cli.positive, default=100, help="Lanczos steps of each")
     parser.add_argument(
         "--offsets",
-        type=int,
+        type=cli.whole,
         default=0,
         help="pruned points whose direction is followed too, equally spaced in weights removed",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the probes")
+    parser.add_argument("--seed", type=cli.whole, default=0, help="of the probes")
     parser.add_argument(
         "--memory",
         type=cli.positive,
