@@ -279,9 +279,11 @@ def pruned_file(network: str, method: str, asked: list[float | None], **options:
             **QUALITY,
         }
     )
+    layers = {"layer": [1, 2] * len(runs), "weights": [60, 40] * len(runs)}
     path = f"results/baselines/{network}/{method}/part-000-of-001.h5"
     told = {"pruning_protocol": "exact", "options": options}
-    return stored("pruned-networks", path, {"runs": runs}, method="imp", name=method, **told)
+    content = {"runs": runs, "layers": pd.DataFrame(layers)}
+    return stored("pruned-networks", path, content, method="imp", name=method, **told)
 
 
 def test_baselines_stand_beside_the_network_they_are_compared_with() -> None:
@@ -304,6 +306,15 @@ def test_baselines_stand_beside_the_network_they_are_compared_with() -> None:
     assert gems["round"].tolist() == [0, 1]
     assert gems.one_shot_density.tolist() == pytest.approx([0.2, 0.2])
     assert classifiers.baselines(sweeps).empty
+
+
+def test_a_sweep_of_one_ratio_has_the_dense_network_alone() -> None:
+    """The nearest that it has to any density."""
+    sweep = pd.DataFrame({"pruning_ratio": [0.0], "removed": [0], "radius": [0.0], **QUALITY})
+    files = [pruned_file("net", "gem", [0.4]), stored("sweep", "a/net.h5", {"sweep": sweep})]
+    table = classifiers.baselines(files).set_index("method")
+    assert table.weights.to_dict() == {"dense": 100, "gem": 40, "one_shot": 100}
+    assert table.density.to_dict() == {"dense": 1, "gem": 0.4, "one_shot": 1}
 
 
 def test_rounds_shows_densities_of_the_dense_network() -> None:

@@ -20,11 +20,10 @@ def baselines(files: Sequence[Stored]) -> pd.DataFrame:
     same with its smallest weights removed and nothing trained again, at the densities asked for.
     """
     pruned = [_pruned_runs(file) for file in _pruned(files)]
-    made = pd.concat(pruned) if pruned else pd.DataFrame({"network": [], "asked": []})
+    made = pd.concat(pruned) if pruned else pd.DataFrame({"network": []})
+    own = dict(iter(made.groupby("network")))
     swept = [
-        _one_shot(file, sorted(made.asked[made.network == file.path.stem].dropna().unique()))
-        for file in by_name(files, "sweep").values()
-        if (made.network == file.path.stem).any()
+        _one_shot(file, own[name]) for name, file in by_name(files, "sweep").items() if name in own
     ]
     columns = ["network", "method", "round", "asked", "weights", "density", "pruning_ratio"]
     columns += [
@@ -43,15 +42,19 @@ def _pruned(files: Sequence[Stored]) -> list[Stored]:
 
 
 def _pruned_runs(file: Stored) -> pd.DataFrame:
-    """The runs of a `pruned-networks` file, with their network and what their method is called."""
+    """The runs of a `pruned-networks` file, with their network and what their method is called.
+
+    `prunable` is the number of weights of which densities are shares.
+    """
     runs = file.table("runs")
     network, method = _baseline(file)
-    share = runs.density / runs.weights
+    prunable = int(file.table("layers").drop_duplicates("layer").weights.sum())
     return runs.assign(
         network=network,
         method=method,
+        prunable=prunable,
         pruning_ratio=1 - runs.density,
-        one_shot_density=runs.one_shot_weights * share,
+        one_shot_density=runs.one_shot_weights / prunable,
     )
 
 
@@ -60,18 +63,21 @@ def _baseline(file: Stored) -> tuple[str, str]:
     return file.path.parent.parent.name, str(file.config["name"] or file.config["method"])
 
 
-def _one_shot(sweep: Stored, densities: Sequence[float]) -> pd.DataFrame:
-    """The dense network, and it pruned once to the nearest of the ratios of its sweep."""
+def _one_shot(sweep: Stored, made: pd.DataFrame) -> pd.DataFrame:
+    """The dense network, and it pruned once to the nearest of the ratios of its sweep.
+
+    made: its pruned networks, whose densities are looked for.
+    """
     rows = sweep.table("sweep").sort_values("removed", ignore_index=True)
+    densities = sorted(made.asked.dropna().unique())
     nearest = [int((1 - d - rows.pruning_ratio).abs().argmin()) for d in densities]
-    total = (rows.removed / rows.pruning_ratio).iloc[-1]
     chosen = rows.iloc[[0, *nearest]].drop(columns=["radius", "removed"])
     return chosen.assign(
         network=sweep.path.stem,
         method=["dense"] + ["one_shot"] * len(densities),
         round=[0, *range(len(densities))],
         asked=[np.nan, *densities],
-        weights=(total - rows.removed.iloc[[0, *nearest]]).round().astype(int),
+        weights=made.prunable.iloc[0] - rows.removed.iloc[[0, *nearest]],
         density=1 - chosen.pruning_ratio,
         epochs=0.0,
     )
