@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 bad input, told in one line; 1 anything else.
 import argparse
 import glob
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,22 @@ def whole(text: str) -> int:
     """A whole number of at least 0, as an argument type."""
     value = int(text)
     if value < 0:
+        raise ValueError
+    return value
+
+
+def number(text: str) -> float:
+    """A finite number of at least 0, as an argument type."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0, as an argument type."""
+    value = number(text)
+    if value == 0:
         raise ValueError
     return value
 

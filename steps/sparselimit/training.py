@@ -68,11 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=cli.positive, default=default.epochs)
     parser.add_argument("--batch-size", type=cli.positive, default=default.batch_size)
     parser.add_argument("--optimizer", choices=("sgd", "adam"), default=default.optimizer)
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate)
-    parser.add_argument("--momentum", type=float, default=default.momentum, help="of sgd")
-    parser.add_argument("--weight-decay", type=float, default=default.weight_decay)
+    parser.add_argument("--learning-rate", type=cli.positive_number, default=default.learning_rate)
     parser.add_argument(
-        "--l1", type=float, default=default.l1, help="penalty on absolute values of parameters"
+        "--momentum", type=momentum, default=default.momentum, help="of sgd, from 0 to below 1"
+    )
+    parser.add_argument("--weight-decay", type=cli.number, default=default.weight_decay)
+    parser.add_argument(
+        "--l1",
+        type=cli.number,
+        default=default.l1,
+        help="penalty on absolute values of parameters",
     )
     parser.add_argument(
         "--schedule", choices=("constant", "cosine", "step"), default=default.schedule
@@ -81,7 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--milestones", type=cli.positive, nargs="*", default=[], help="of step, in epochs"
     )
     parser.add_argument(
-        "--factor", type=float, default=default.factor, help="of the rate at each milestone"
+        "--factor",
+        type=cli.positive_number,
+        default=default.factor,
+        help="of the rate at each milestone",
     )
     parser.add_argument("--warmup", type=cli.whole, default=default.warmup, help="in epochs")
     parser.add_argument(
@@ -97,6 +105,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.seed,
         help="of initial values, batches, augmentation",
     )
+
+
+def momentum(text: str) -> float:
+    """From 0 to below 1, as an argument type."""
+    value = cli.number(text)
+    if value >= 1:
+        raise ValueError
+    return value
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
@@ -192,8 +208,9 @@ def train(
     `Stopped`; the same call goes on from it, on one device to the same numbers. To remove it is for
     the caller.
 
-    Raises InputError when the loss is no longer finite, when there is nothing to crop, when a batch
-    does not fit in the GPU's memory, and for a checkpoint that is damaged or of another run.
+    Raises InputError when the loss is no longer finite, when there is nothing to crop, when batches
+    are too small for batch normalisation, when one does not fit in the GPU's memory, and for a
+    checkpoint that is damaged or of another run.
     """
     if checkpoint is not None and (penalty or before) and not identity:
         raise InputError("a training with a penalty or `before` needs an identity for a checkpoint")
@@ -214,6 +231,13 @@ def train(
         raise InputError(
             f"a batch of {recipe.batch_size} does not fit in the GPU's memory "
             f"({in_one_line(error)}); lower batch_size, or use --device cpu"
+        ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):  # in torch's words
+            raise
+        raise InputError(
+            f"batch normalisation needs batches of more than one value of each channel: batch_size "
+            f"is {recipe.batch_size}, of {len(fit[1])} points to fit; make it larger"
         ) from error
     module.eval()
     return pd.DataFrame(run.history)

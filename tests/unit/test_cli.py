@@ -190,6 +190,16 @@ def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
             "train_network --data {disc} --architecture fc --widths 3 x --output {out}",
             ["--widths", "'x'"],
         ),
+        *(
+            (
+                f"train_network --data {{disc}} --architecture fc --output {{out}} {told}",
+                told.split("="),
+            )
+            for told in (
+                *("--learning-rate=-1", "--learning-rate=0", "--learning-rate=nan", "--factor=0"),
+                *("--momentum=-1", "--momentum=1", "--weight-decay=-1", "--l1=inf", "--warmup=-1"),
+            )
+        ),
         (
             "train_network --data {disc} --architecture resnet --output {out}",
             ["architecture 'resnet' is unknown", "resnet18"],

@@ -221,6 +221,9 @@ def flat():
 def fails():
     raise KeyError("of your own")
 
+def bare():
+    return nn.Sequential(nn.Flatten(), nn.LayerNorm(16))
+
 NUMBER = 3
 """
 
@@ -253,6 +256,7 @@ def test_a_function_builds_a_network(mine: str, function: str) -> None:
         ("values", 5, ["values gives a Tensor, not a torch.nn.Module"]),
         ("flat", 5, ["flat gives (32,) for 2 inputs, not logits"]),
         ("fails", 5, ["fails fails, line 19: KeyError: 'of your own'"]),
+        ("bare", 5, ["bare has no linear or convolutional layer"]),
         ("network", 6, ["network tells 5 classes, and the data have 6"]),
     ],
 )

@@ -129,6 +129,13 @@ def test_the_penalty_makes_weights_small() -> None:
     assert (plain_[weights].abs() < 1e-2).float().mean() < 0.2
 
 
+@pytest.mark.parametrize(("n", "batch_size"), [(9, 1), (1, 128)])
+def test_a_batch_of_one_value_is_told_where_batches_are_normalised(n: int, batch_size: int) -> None:
+    module = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    with refused(f"batch_size is {batch_size}", f"{n} points"):
+        training.train(module, blobs(n, 0), blobs(9, 1), replace(RECIPE, batch_size=batch_size))
+
+
 def test_a_training_that_diverges_is_told_in_one_line() -> None:
     with refused("diverged in epoch", "learning_rate", "1e+20"):
         trained(replace(RECIPE, learning_rate=1e20))

@@ -55,7 +55,8 @@ class Network(nn.Module):
     All parameters are trainable. It is built in evaluation mode. A network of one's own is built by
     running the code that its design names.
 
-    Raises InputError if the layers do not take such inputs or tell too few classes.
+    Raises InputError if the layers do not take such inputs, tell too few classes, or if none of
+    them has weights that can be pruned.
     """
 
     mean: Tensor
@@ -99,6 +100,8 @@ class Network(nn.Module):
             raise InputError(f"{name} gives {found} for 2 inputs, not logits of shape (2, classes)")
         if found[1] < classes:
             raise InputError(f"{name} tells {found[1]} classes, and the data have {classes}")
+        if not any(isinstance(layer, PRUNABLE) for layer in self.modules()):
+            raise InputError(f"{name} has no linear or convolutional layer: nothing can be pruned")
 
 
 def _layers(design: Design) -> nn.Module:
