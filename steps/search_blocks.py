@@ -9,35 +9,23 @@ import numpy as np
 import pandas as pd
 
 from sparselimit import cli, spiral, store
-from sparselimit.errors import InputError
 from sparselimit.pruning.problem import PROTOCOLS
 from sparselimit.search import sparsest
 from sparselimit.search.block_runs import train_blocks
-from sparselimit.search.blocks import Blocks
-from sparselimit.search.labelled import Labelled
-
-
-def blocks(arguments: Namespace) -> Blocks | Labelled:
-    """The networks that the arguments describe."""
-    widths = tuple(arguments.widths) if arguments.widths else None
-    if arguments.labelled:
-        if arguments.initial == "random":
-            raise InputError(
-                "--labelled: neurons are told apart by one given network; say --initial searched "
-                "or a state dict"
-            )
-        return Labelled(widths or ())
-    return Blocks(
-        widths,
-        arguments.most_parameters,
-        arguments.most_weights,
-        arguments.second_layer_masks,
-        arguments.classes,
-    )
+from sparselimit.search.blocks import tried
 
 
 def main(arguments: Namespace) -> None:
-    networks = blocks(arguments).shard(arguments.shard, arguments.shards)
+    blocks = tried(
+        tuple(arguments.widths) if arguments.widths else None,
+        arguments.most_parameters,
+        arguments.most_weights,
+        arguments.second_layer_masks,
+        classes=arguments.classes,
+        labelled=arguments.labelled,
+        given=arguments.initial != "random",
+    )
+    networks = blocks.shard(arguments.shard, arguments.shards)
     runs, best = train_blocks(
         networks,
         spiral.Grid.of(arguments, []),

@@ -33,7 +33,7 @@ from sparselimit.networks import architectures
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import registry
 from sparselimit.pruning.classifiers import registry as classifiers
-from sparselimit.search.blocks import Blocks
+from sparselimit.search.blocks import Blocks, tried
 from sparselimit.search.counting import LEAST_WEIGHTS, totals
 from sparselimit.search.labelled import Labelled
 from sparselimit.search.rungs import check_rungs
@@ -152,6 +152,11 @@ class SpiralStudy(Model):
         return self.initial == "searched"
 
     @property
+    def given(self) -> bool:
+        """Whether networks are cut from one initial network, not drawn by seed."""
+        return self.initial != "random"
+
+    @property
     def state_dict(self) -> str | None:
         """The file that the study starts from, if it is given one."""
         return None if self.initial in ("random", "searched") else self.initial
@@ -236,7 +241,7 @@ class Prune(Model):
     @property
     def given(self) -> list[str]:
         """The studies whose networks are cut from one initial network, not drawn by seed."""
-        return [name for name, one in self.studies.items() if one.initial != "random"]
+        return [name for name, one in self.studies.items() if one.given]
 
 
 class Search(Model):
@@ -314,7 +319,7 @@ class Beam(Model):
 
 
 # Counted once: that is most of the work of checking a study.
-_listed = lru_cache(maxsize=64)(Blocks)
+_tried = lru_cache(maxsize=64)(tried)
 
 
 class BlockSearch(SpiralStudy):
@@ -347,29 +352,18 @@ class BlockSearch(SpiralStudy):
     @cached_property
     def blocks(self) -> Blocks | Labelled:
         """The networks that are tried."""
-        if self.labelled:
-            return Labelled(tuple(self.widths or ()))
-        return _listed(
+        return _tried(
             None if self.widths is None else tuple(self.widths),
             self.most_parameters,
             self.most_weights,
             self.second_layer_masks,
-            self.classes,
+            classes=self.classes,
+            labelled=self.labelled,
+            given=self.given,
         )
 
     @model_validator(mode="after")
     def _has_blocks(self) -> "BlockSearch":
-        if self.classes and self.initial != "random":
-            raise ValueError(
-                "classes: permuted masks of a given initial network are different experiments; "
-                "use initial: random, or the published list"
-            )
-        bounds = (self.classes, self.most_parameters, self.most_weights, self.second_layer_masks)
-        if self.labelled and (self.initial == "random" or any(bounds)):
-            raise ValueError(
-                "labelled: it tries all masks of one block in one given initial network (use "
-                "initial: searched or a file, and no bounds)"
-            )
         try:
             _ = self.blocks
         except InputError as error:

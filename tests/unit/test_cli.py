@@ -173,6 +173,19 @@ def test_bad_input_is_told_in_one_line_and_exit_code_2(folder: Path) -> None:
             ["shard 4 of 5", "none of 3 networks"],
         ),
         ("search_blocks --data {disc} --most-weights 9 --output {out}", ["give widths"]),
+        (
+            "search_blocks --widths 2 1 1 --labelled --initial searched --most-weights 1 "
+            "--output {out}",
+            ["labelled: ", "no bounds"],
+        ),
+        (
+            "search_blocks --widths 2 1 1 --labelled --output {out}",
+            ["labelled: ", "initial: searched or a file"],
+        ),
+        (
+            "search_blocks --widths 2 1 1 --classes --initial searched --output {out}",
+            ["classes: ", "different experiments"],
+        ),
         ("search_blocks --data {disc} --widths 3 2 --output {out}", ["--widths", "3 arguments"]),
         (
             "search_blocks --data {disc} --initial searched --output {out}",

@@ -23,6 +23,7 @@ from sparselimit.networks.mlp import MLP, positions
 from sparselimit.search.counting import count_networks
 from sparselimit.search.enumeration import block_networks
 from sparselimit.search.exhaustive import PUBLISHED_WIDTH, Networks
+from sparselimit.search.labelled import Labelled
 from sparselimit.search.published import BoolArray, published_masks
 
 Widths = tuple[int, ...]
@@ -36,6 +37,37 @@ MOST_NETWORKS = 600_000
 
 # Likewise beyond 2-7-3-3-1, all of whose networks are 8,338,343 classes.
 MOST_CLASSES = 100_000_000
+
+
+def tried(
+    widths: Widths | None,
+    most_parameters: int | None = None,
+    most_weights: int | None = None,
+    second_layer_masks: int | None = None,
+    *,
+    classes: bool = False,
+    labelled: bool = False,
+    given: bool = False,
+) -> "Blocks | Labelled":
+    """The networks that a search tries: `Blocks`, or all masks of one block if `labelled`.
+
+    given  whether all of them start from one initial network, of which they are masks
+
+    Raises InputError for what does not go together, and as `Blocks` and `Labelled` do.
+    """
+    if classes and given:
+        raise InputError(
+            "classes: permuted masks of a given initial network are different experiments; "
+            "use initial: random, or the published list"
+        )
+    if not labelled:
+        return Blocks(widths, most_parameters, most_weights, second_layer_masks, classes)
+    if not given or any((classes, most_parameters, most_weights, second_layer_masks)):
+        raise InputError(
+            "labelled: it tries all masks of one block in one given initial network (use "
+            "initial: searched or a file, and no bounds)"
+        )
+    return Labelled(widths or ())
 
 
 @dataclass(frozen=True)
