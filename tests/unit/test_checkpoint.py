@@ -1,16 +1,17 @@
-"""A run that is stopped goes on from its checkpoint to the same numbers; observers look on."""
+"""A run that is stopped goes on from its checkpoint to the same numbers; events may look on."""
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from sparselimit.ensemble import batched
 from sparselimit.ensemble import train as engine
 from sparselimit.ensemble.checkpoint import Stopped
 from sparselimit.ensemble.members import Members, Plan, Points
-from sparselimit.ensemble.observers import Best, Snapshots, Trace
 from sparselimit.ensemble.state import Event, State
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP, initial_parameters
@@ -29,6 +30,23 @@ def _members(n: int = 7) -> Members:
     drawn = [torch.tensor(initial_parameters(NETWORK, generator("init", i))) for i in range(n)]
     seeds = [i % 2 for i in range(n)]
     return Members.of(NETWORK, torch.stack(drawn).float(), learning_rate=0.1, order_seed=seeds)
+
+
+class Trace:
+    """Looks on: accuracy and loss of every member before each of some steps, float64 [E, n]."""
+
+    def __init__(self, n_members: int, points: Points, steps: Sequence[int]) -> None:
+        shape = n_members, len(steps)
+        self.accuracy, self.loss = torch.full((2, *shape), torch.nan, dtype=torch.float64)
+        self.parameters = torch.full((*shape, NETWORK.n_parameters), torch.nan)
+
+        def act(state: State, step: int) -> None:
+            place = state.index, list(steps).index(step)
+            accuracy, loss = batched.evaluate(NETWORK, state.parameters, points)
+            self.accuracy[place], self.loss[place] = accuracy.double(), loss.double()
+            self.parameters[place] = state.parameters
+
+        self.event = Event(steps, act, (self.accuracy, self.loss, self.parameters))
 
 
 def _halve(state: State, _step: int) -> None:
@@ -57,7 +75,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
 ) -> None:
     """Stopped in the first or the second chunk (one chunk for each order seed)."""
     members, path = _members(), tmp_path / "run.checkpoint"
-    whole_trace = Trace.of(len(members), _points(), [0, 12, EPOCHS * STEPS])
+    whole_trace = Trace(len(members), _points(), [0, 12, EPOCHS * STEPS])
     halving = Event([17], _halve)
     # The event that stops is part of the run's identity: in the whole run it only passes by.
     whole = _train(
@@ -71,14 +89,14 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
         if len(visits) == (1 if first_visit else 2):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    trace = Trace.of(len(members), _points(), [0, 12, EPOCHS * STEPS])
+    trace = Trace(len(members), _points(), [0, 12, EPOCHS * STEPS])
     events = [halving, trace.event, Event([13], stop)]
     with pytest.raises(Stopped) as stopped:
         _train(members, events, path, backend)
     assert stopped.value.code == 143
     assert path.exists()
 
-    again = Trace.of(len(members), _points(), [0, 12, EPOCHS * STEPS])
+    again = Trace(len(members), _points(), [0, 12, EPOCHS * STEPS])
     events = [halving, again.event, Event([13], lambda *_: None)]
     resumed = _train(members, events, path, backend)
     for name, column in whole.columns().items():
@@ -91,11 +109,11 @@ def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
     members, path = _members(), tmp_path / "run.checkpoint"
     acted = []
     counting = Event([3], lambda *_: acted.append(1))
-    trace = Trace.of(len(members), _points(), [0, 12])
+    trace = Trace(len(members), _points(), [0, 12])
     first = _train(members, [counting, trace.event], path, "batched")
     assert path.exists()
     acted.clear()
-    once_more = Trace.of(len(members), _points(), [0, 12])
+    once_more = Trace(len(members), _points(), [0, 12])
     again = _train(members, [counting, once_more.event], path, "batched")
     assert not acted
     for name, column in first.columns().items():
@@ -170,28 +188,20 @@ def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_observers_see_what_training_does() -> None:
+def test_events_see_what_training_does() -> None:
     members, points = _members(), _points()
-    end = EPOCHS * STEPS
-    steps = [0, STEPS, 2 * STEPS, end]
-    trace = Trace.of(len(members), points, steps)
-    best = Best.of(len(members), points, steps)
-    taken = Snapshots.of(members.parameters, [0, 7, end])
-    trained = _train(members, [trace.event, best.event, taken.event], None, "batched")
-
+    trace = Trace(len(members), points, [0, 7, EPOCHS * STEPS])
+    trained = _train(members, [trace.event], None, "batched")
     torch.testing.assert_close(trace.accuracy[:, -1], trained.accuracy)
     torch.testing.assert_close(trace.loss[:, -1], trained.loss, rtol=1e-6, atol=0)
-    torch.testing.assert_close(best.accuracy, trace.accuracy.max(dim=1).values)
-    first = trace.accuracy.argmax(dim=1)
-    assert best.step.tolist() == [steps[i] for i in first.tolist()]
-    torch.testing.assert_close(taken.parameters[:, 0], members.parameters)
-    torch.testing.assert_close(taken.parameters[:, -1], trained.parameters)
-    assert not torch.equal(taken.parameters[:, 1], members.parameters)
+    torch.testing.assert_close(trace.parameters[:, 0], members.parameters)
+    torch.testing.assert_close(trace.parameters[:, -1], trained.parameters)
+    assert not torch.equal(trace.parameters[:, 1], members.parameters)
 
 
-def test_observers_do_not_disturb() -> None:
+def test_events_that_look_on_do_not_disturb() -> None:
     members, points = _members(), _points()
-    trace = Trace.of(len(members), points, range(0, 30, 4))
+    trace = Trace(len(members), points, range(0, 30, 4))
     alone = _train(members, [], None, "fused")
     observed = _train(members, [trace.event], None, "fused")
     torch.testing.assert_close(observed.parameters, alone.parameters, rtol=0, atol=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparselimit.datasets import cubist_spiral
-from sparselimit.ensemble import backends
+from sparselimit.ensemble import backends, batched
 from sparselimit.ensemble.members import Members, Points
 from sparselimit.ensemble.train import batch_order, train
 from sparselimit.networks.forward import logits, losses
@@ -282,7 +282,7 @@ def test_an_easy_task_is_solved_by_the_sparsest_network() -> None:
     best = outcome.accuracy[outcome.best]
     assert best[0] > 0.95
     assert best[1] < 0.7
-    accuracy, loss = backends.evaluate(networks.frame, outcome.parameters, points)
+    accuracy, loss = batched.evaluate(networks.frame, outcome.parameters, points)
     torch.testing.assert_close(accuracy, best)
     torch.testing.assert_close(loss, outcome.loss[outcome.best], rtol=1e-4, atol=0)
 

@@ -69,13 +69,6 @@ def choose(name: str, network: MLP, dtype: torch.dtype, device: torch.device) ->
     return batched
 
 
-def evaluate(network: MLP, parameters: Tensor, points: Points) -> tuple[Tensor, Tensor]:
-    """Accuracy and mean loss on any points, by the backend that `auto` chooses."""
-    backend = choose("auto", network, parameters.dtype, parameters.device)
-    where = Points(points.x.to(parameters), points.y.to(parameters))
-    return backend.evaluate(network, parameters, where)
-
-
 @cache
 def _obstacle_to_fused(network: MLP, dtype: torch.dtype, device_type: str) -> str | None:
     if device_type not in FUSED:
