@@ -37,6 +37,8 @@ rule prune_network:
         "logs/prune_network/{network}-{baseline}-{part}-of-{parts}.log",
     benchmark:
         "benchmarks/prune_network/{network}-{baseline}-{part}-of-{parts}.jsonl"
+    wildcard_constraints:
+        network=among(BASELINE_RUNS, "results/baselines/"),
     conda:
         "../envs/conda.yaml"
     resources:

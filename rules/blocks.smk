@@ -22,7 +22,7 @@ rule search_blocks:
     benchmark:
         "benchmarks/search_blocks/{study}-{shard}-of-{shards}.jsonl"
     wildcard_constraints:
-        study=any_of(study.blocks),
+        study=among(BLOCK_RUNS, "results/blocks/"),
     conda:
         "../envs/conda.yaml"
     resources:

@@ -1,5 +1,6 @@
 # What all rules share: the study, checked; the interpreter; what a script depends on.
 import os
+import re
 import shlex
 import sys
 from math import inf
@@ -45,12 +46,20 @@ def any_of(names):
     return "|".join(names) or "(?!)"
 
 
+def among(files, place):
+    """A pattern for the first wildcard of a path, behind `place`: the path is one of these files.
+
+    For wildcards each of which fits the study, but not all of them together.
+    """
+    ends = any_of([re.escape(file.removeprefix(place)) for file in files])
+    return f"(?=(?:{ends})$)[^/]+"
+
+
 wildcard_constraints:
     method=any_of(study.prune.methods),
     network=any_of(study.networks),
     baseline=any_of(study.baselines.methods),
     study=any_of(study.prune.studies),
-    weights=r"\d+",
 
 
 DAY = 24 * 60  # in minutes: no partition is sure to grant more

@@ -90,6 +90,8 @@ rule data_own:
         "logs/data_own-{loader}.log",
     benchmark:
         "benchmarks/data_own-{loader}.jsonl"
+    wildcard_constraints:
+        loader=any_of(LOADERS),
     conda:
         "../envs/conda.yaml"
     resources:

@@ -50,7 +50,7 @@ rule spectrum:
     benchmark:
         "benchmarks/spectrum-{network}-{operator}.jsonl"
     wildcard_constraints:
-        operator="hessian|ggn",
+        operator=any_of(study.spectrum.steps),
     conda:
         "../envs/conda.yaml"
     resources:

@@ -19,6 +19,8 @@ rule search_networks:
         "logs/search_networks/k{weights}-round-{round}-{shard}-of-{shards}.log",
     benchmark:
         "benchmarks/search_networks/k{weights}-round-{round}-{shard}-of-{shards}.jsonl"
+    wildcard_constraints:
+        weights=among(SEARCH_SHARDS, "results/search/k"),
     conda:
         "../envs/conda.yaml"
     resources:

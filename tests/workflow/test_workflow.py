@@ -260,3 +260,23 @@ def test_a_wrong_config_is_one_line_before_the_graph(
     assert line in output
     assert "Traceback" not in output
     assert "Building DAG" not in output
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "spectrum/dense-hessian.h5",
+        "blocks/first_phase/shard-900-of-001.h5",
+        "baselines/dense/imp/part-001-of-002.h5",  # its rounds are one job, those of others two
+    ],
+)
+def test_what_the_study_does_not_have_no_rule_makes(workflow: Workflow, file: str) -> None:
+    (workflow.folder / "overlay.yaml").write_text(
+        "spectrum: {steps: {hessian: null}}\nbaselines: {densities_per_job: 1}"
+    )
+    configs = ("--configfile", "studies/smoke.yaml", "overlay.yaml")
+    done = workflow.snakemake("--dry-run", *configs, "--", f"results/{file}")
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "No rule to produce" in output
+    assert "Traceback" not in output
