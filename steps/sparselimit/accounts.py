@@ -29,6 +29,11 @@ def study_of(file: Stored) -> str:
     return file.path.parent.name if "method" in file.config else "dense"
 
 
+def baseline_of(file: Stored) -> tuple[str, str]:
+    """Network and method of a file results/baselines/NETWORK/METHOD/PART.h5."""
+    return file.path.parent.parent.name, str(file.config["name"] or file.config["method"])
+
+
 def outcomes(files: Sequence[Stored]) -> pd.DataFrame:
     """From `spiral-runs` and `search-shard` and all other kinds of runs: what became of them.
 
@@ -122,13 +127,14 @@ def _of_limits(file: Stored) -> pd.DataFrame:
 def _of_classifiers(file: Stored) -> pd.DataFrame:
     """What a pruning method made of one trained network."""
     runs, layers = file.table("runs"), file.table("layers")
+    network, method = baseline_of(file)
     empty = layers.groupby("run").kept.min().reindex(runs.index) == 0
     return pd.DataFrame(
         {
             "stage": "baselines",
             "study": "baselines",
-            "source": file.config["name"] or file.config["method"],
-            "network": file.path.parent.parent.name,
+            "source": method,
+            "network": network,
             "target": runs.weights,
             "outcome": np.where(empty, "empty layer", "trained"),
             "off_target": False,

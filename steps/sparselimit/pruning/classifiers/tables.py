@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sparselimit.accounts import baseline_of
 from sparselimit.limits.tables import by_name
 from sparselimit.statistics import keeps_accuracy
 from sparselimit.store import Stored
@@ -47,7 +48,7 @@ def _pruned_runs(file: Stored) -> pd.DataFrame:
     `prunable` is the number of weights of which densities are shares.
     """
     runs = file.table("runs")
-    network, method = _baseline(file)
+    network, method = baseline_of(file)
     prunable = int(file.table("layers").drop_duplicates("layer").weights.sum())
     return runs.assign(
         network=network,
@@ -56,11 +57,6 @@ def _pruned_runs(file: Stored) -> pd.DataFrame:
         pruning_ratio=1 - runs.density,
         one_shot_density=runs.one_shot_weights / prunable,
     )
-
-
-def _baseline(file: Stored) -> tuple[str, str]:
-    """Network and method of a file results/baselines/NETWORK/METHOD/PART.h5."""
-    return file.path.parent.parent.name, str(file.config["name"] or file.config["method"])
 
 
 def _one_shot(sweep: Stored, made: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +112,7 @@ def reached(files: Sequence[Stored]) -> pd.DataFrame:
     parts = []
     for name, file in bounds.items():
         parts.append(_predicted(file.table("bounds")).assign(network=name))
-        own = [_pruned_runs(part) for part in _pruned(files) if _baseline(part)[0] == name]
+        own = [_pruned_runs(part) for part in _pruned(files) if baseline_of(part)[0] == name]
         sweep = sweeps[name].table("sweep").assign(method="one_shot")
         measured = _thresholds(pd.concat([sweep, *own]), float(file.config["accuracy_tolerance"]))
         parts.append(measured.assign(network=name))
@@ -157,7 +153,7 @@ def hyperparameters(files: Sequence[Stored]) -> pd.DataFrame:
         rows.append({"network": file.path.stem, "method": "", "data": data, **recipe})
     seen = set()
     for file in _pruned(files):
-        network, method = _baseline(file)
+        network, method = baseline_of(file)
         if (network, method) not in seen:
             seen.add((network, method))
             told = {"protocol": file.config["pruning_protocol"], **file.config["options"]}
