@@ -18,7 +18,7 @@ from sparselimit.ensemble.train import batch_order
 from sparselimit.networks.initial import Fixed, Initial, drawn
 from sparselimit.networks.mlp import MLP
 from sparselimit.pruning import imp, registry, snip
-from sparselimit.pruning.problem import Problem
+from sparselimit.pruning.problem import Problem, magnitudes
 from sparselimit.pruning.published import keep_above, keep_at_least, rounded_count
 from sparselimit.pruning.runs import possible_targets, prune_and_train, random_like
 from sparselimit.sparsity.masks import with_biases
@@ -235,6 +235,13 @@ def test_imp_removes_the_smallest_and_momentum_with_them() -> None:
     assert torch.equal(state.parameters[:, :9], torch.where(mask, values, 0.0))
     #                                 bias of hidden neurons: only the second is read
     assert state.velocity.tolist() == [[0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1]]
+
+
+def test_lost_values_rank_first() -> None:
+    """Infinite ones as NaN, and both before the largest number there is."""
+    largest = torch.finfo(torch.float32).max
+    values = torch.tensor([torch.nan, torch.inf, -torch.inf, -largest, 1.0])
+    assert magnitudes(values).tolist() == [torch.inf, torch.inf, torch.inf, largest, 1.0]
 
 
 @pytest.mark.parametrize("value", [0.0, torch.nan, torch.inf])

@@ -9,7 +9,7 @@ import torch
 
 from sparselimit.ensemble.state import Event, State
 from sparselimit.errors import InputError
-from sparselimit.pruning.problem import Problem, require
+from sparselimit.pruning.problem import Problem, magnitudes, require
 from sparselimit.pruning.published import keep_above
 from sparselimit.sparsity.masks import with_biases
 
@@ -41,7 +41,7 @@ def events(problem: Problem, *, prunings: int = 200) -> list[Event]:
         target = problem.target[state.index].to(state.mask.device, torch.float64)
         dense = target + (n - target) * left
         k = dense if published else dense.round()
-        magnitude = state.parameters[:, :n].abs().nan_to_num(nan=torch.inf)
+        magnitude = magnitudes(state.parameters[:, :n])
         kept = problem.keep(magnitude, k.long(), published=keep_above, within=state.mask[:, :n])
         state.set_mask(state.mask & with_biases(network, kept))
 

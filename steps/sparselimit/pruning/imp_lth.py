@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparselimit.ensemble.state import Event, State
-from sparselimit.pruning.problem import Problem, require
+from sparselimit.pruning.problem import Problem, magnitudes, require
 from sparselimit.pruning.published import counts, keep_above
 from sparselimit.sparsity.masks import with_biases
 
@@ -30,7 +30,7 @@ def events(problem: Problem, *, trainings: int = 5) -> list[Event]:
 
     def prune_and_rewind(state: State, step: int) -> None:
         network, n = state.network, state.network.n_weights
-        magnitude = state.parameters[:, :n].abs().nan_to_num(nan=torch.inf)
+        magnitude = magnitudes(state.parameters[:, :n])
         k = _weights_left(problem, step // problem.steps / (trainings - 1))[state.index]
         kept = problem.keep(
             magnitude, k.to(magnitude.device), published=keep_above, within=state.mask[:, :n]

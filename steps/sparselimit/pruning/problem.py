@@ -35,6 +35,11 @@ def require(method: str, objection: str | None) -> None:
         raise InputError(f"{method}: {objection}")
 
 
+def magnitudes(values: Tensor) -> Tensor:
+    """Absolute values by which to rank, with those that were lost (NaN) as infinite ones."""
+    return values.abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
 @dataclass(frozen=True)
 class Problem:
     """E networks of one shape, each to be pruned to its own target.

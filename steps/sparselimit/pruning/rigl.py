@@ -13,7 +13,7 @@ from torch import Tensor
 from sparselimit.ensemble.batched import gradients
 from sparselimit.ensemble.state import Event, State
 from sparselimit.networks.mlp import MLP
-from sparselimit.pruning.problem import Problem, require
+from sparselimit.pruning.problem import Problem, magnitudes, require
 from sparselimit.sparsity.layerwise import (
     erdos_renyi_counts,
     erdos_renyi_densities,
@@ -66,8 +66,8 @@ def events(
     def update(state: State, step: int) -> None:
         network, n = state.network, state.network.n_weights
         fraction = drop_fraction(step + 1, last, drop)
-        magnitude = _rankable(state.parameters[:, :n])
-        slope = _rankable(_weight_gradients(state))
+        magnitude = magnitudes(state.parameters[:, :n])
+        slope = magnitudes(_weight_gradients(state))
         layers = [
             _move(problem, state.mask[:, layer], magnitude[:, layer], slope[:, layer], fraction)
             for layer in network.weight_slices
@@ -102,11 +102,6 @@ def _weight_gradients(state: State) -> Tensor:
         for parameters in state.parameters.split(_MEMBERS)
     ]
     return torch.cat(parts)
-
-
-def _rankable(values: Tensor) -> Tensor:
-    """Absolute values, with those that were lost (NaN) as the largest."""
-    return values.abs().nan_to_num(nan=torch.inf)
 
 
 def _keep_top(scores: Tensor, k: Tensor) -> Tensor:
