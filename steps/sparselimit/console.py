@@ -17,6 +17,13 @@ def setup_logging() -> None:
     )
 
 
+def duration(seconds: float) -> str:
+    """A time in short, to two figures or more."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 class Progress(Protocol):
     """What both kinds of progress report can do."""
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparselimit import own
+from sparselimit.console import duration
 from sparselimit.datasets import SPIRAL_POINTS
 from sparselimit.errors import InputError
-from sparselimit.networks.mlp import MLP
+from sparselimit.networks.mlp import MLP, MOST_FUSED_WEIGHTS
 from sparselimit.pruning.classifiers import registry as classifiers
 from sparselimit.pruning.registry import Choice
 from sparselimit.search.blocks import Blocks
@@ -33,8 +34,6 @@ if TYPE_CHECKING:  # whose edits rerun no step
 
 MEASURED = Path(__file__).with_name("rates.csv")
 
-# Above this many weights networks are trained by batched matrix products (`ensemble.backends`).
-MOST_FUSED_WEIGHTS = 10_000
 # Of the starts of the exhaustive search so many are provably dead, and cost nothing (measured:
 # between 35% and 47%, tests/benchmarks).
 DEAD = 0.41
@@ -92,7 +91,12 @@ class Work:
         return self.rate.split()[0] in ON_DEVICE
 
 
-START = (Work("start", 1, 1),)
+def _started(jobs: int) -> Work:
+    """What jobs take before they compute."""
+    return Work("start", 1, jobs)
+
+
+START = (_started(1),)
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,7 @@ def search_networks(study: Study, weights: int, shards: int) -> Jobs:
     epochs, expected = race_epochs(search, study.runs.protocol)
     dealt = min(search.polish * jobs, totals(search.weights[1])[weights] * search.rounds)
     work = (
-        *(Work(one.rate, 1, jobs) for one in START),
+        _started(jobs),
         Work("compile", 1, 2 * jobs),
         training(round(FRAME * weights), runs * expected * once, study.runs.batch_size),
         Work("polish", 1, dealt),
@@ -296,7 +300,7 @@ def search_blocks(study: Study, name: str) -> Jobs:
     else:
         shapes, mean = 1, MLP((2, *search.widths, 1)).n_weights
     work = (
-        *(Work(one.rate, 1, jobs) for one in START),
+        _started(jobs),
         Work("compile", 1, shapes * jobs),
         training(mean, runs * _steps(study), study.runs.batch_size),
     )
@@ -610,8 +614,4 @@ def _hours(seconds: float | None) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "not measured"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    return "not measured" if seconds is None else duration(seconds)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from sparselimit.cost import INPUTS, MOST_FUSED_WEIGHTS, size_of
+from sparselimit.cost import INPUTS, ON_DEVICE, size_of
 from sparselimit.curvature.lanczos import lanczos, rademacher
 from sparselimit.datasets import cubist_spiral
 from sparselimit.ensemble.members import Members, Plan, Points
 from sparselimit.ensemble.train import train
 from sparselimit.networks.initial import drawn
-from sparselimit.networks.mlp import MLP
+from sparselimit.networks.mlp import MLP, MOST_FUSED_WEIGHTS
 from sparselimit.networks.network import Design, Network
 from sparselimit.pruning import registry
 from sparselimit.pruning.problem import Problem
@@ -159,4 +159,3 @@ KINDS: dict[str, Callable[[str], Iterator[Row]]] = {
     "gradient": _gradients,
     "orthogonalise": _orthogonalising,
 }
-ON_DEVICE = ("train", "gradient")

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from sparselimit import store
+from sparselimit.console import duration
 from sparselimit.kinds import KINDS
 from sparselimit.pages import page
 from sparselimit.shards import collapsed
@@ -124,7 +125,7 @@ def as_page(figures: Entries, tables: Entries, found: Mapping[str, Origin]) -> s
     body = [
         "<h1>Provenance</h1>",
         f"<p>{len(figures)} figures and {len(tables)} tables, made from {len(found)} files, which "
-        f"took {_duration(seconds)} to make. Links lead from a figure to its tables, to their "
+        f"took {duration(seconds)} to make. Links lead from a figure to its tables, to their "
         "files, and to what these were made from.</p>",
     ]
     for heading, entries in (("Figures", figures), ("Tables", tables)):
@@ -193,9 +194,3 @@ def _section(anchor: str, title: str, facts: Mapping[str, str]) -> str:
     rows = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items())
     heading = f"<h3>{html.escape(title)}</h3>"
     return f'<section id="{html.escape(anchor)}">{heading}<dl>{rows}</dl></section>'
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

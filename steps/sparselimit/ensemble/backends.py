@@ -17,14 +17,10 @@ from sparselimit.ensemble import batched, fused_cpu, fused_cuda
 from sparselimit.ensemble.members import Points
 from sparselimit.ensemble.state import State
 from sparselimit.errors import InputError
-from sparselimit.networks.mlp import MLP, initial_parameters
+from sparselimit.networks.mlp import MLP, MOST_FUSED_WEIGHTS, initial_parameters
 from sparselimit.seeds import generator
 
 NAMES = ("auto", "batched", "fused")
-
-# Above this many weights (between widths 64 and 128), matrix products of a whole batch beat one
-# network per SIMD lane.
-MOST_FUSED_WEIGHTS = 10_000
 
 
 class Backend(Protocol):

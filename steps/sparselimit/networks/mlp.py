@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # the layout itself needs no torch, and who only counts weigh
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", "np.ndarray", "torch.Tensor")
 
+# Above this many weights (between widths 64 and 128) an ensemble is trained by matrix products of a
+# whole batch, which then beat one network per SIMD lane.
+MOST_FUSED_WEIGHTS = 10_000
+
 
 @dataclass(frozen=True)
 class MLP:
