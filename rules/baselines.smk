@@ -19,7 +19,7 @@ CHAINED = [name for name, choice in BASELINE_METHODS.items() if choice.chained]
 ROUND_LIMITS = [
     f"results/round_limits/{network}.h5"
     for network in study.pruned_networks
-    if CHAINED and "ggn" in study.spectrum.steps
+    if study.baselines.round_limits and CHAINED and "ggn" in study.spectrum.steps
 ]
 
 

@@ -419,18 +419,14 @@ def spectrum(study: Study, name: str, operator: str) -> Jobs:
 
 def round_limits(study: Study, name: str) -> Jobs:
     """The spectrum of each network that a method makes in rounds, with whatever it has left."""
-    choices = study.baselines.choices.values()
-    rounds = sum(_rounds(choice, study.baselines.densities) for choice in choices)
+    rounds = 0
+    for choice in study.baselines.choices.values():
+        trainings, each = choice.trainings(study.baselines.densities, 1)
+        # Chained methods that do not train by the recipe make networks of given densities.
+        rounds += trainings * (choice.chained and each == 1)
     one = spectrum(study, name, "ggn")
     work = (Work(part.rate, part.size, rounds * part.amount) for part in one.work[1:])
     return Jobs("round_limits", name, 1, 0, rounds * one.steps, (*START, *work))
-
-
-def _rounds(choice: classifiers.Choice, densities: Sequence[float]) -> int:
-    """Networks that a method makes one from the other, down to the least density."""
-    if "fraction" not in choice.options:
-        return 0
-    return 1 + ceil(log(min(densities)) / log(1 - float(choice.options["fraction"])))
 
 
 def geometry(study: Study) -> Jobs:

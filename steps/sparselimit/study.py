@@ -560,6 +560,10 @@ class Baselines(Model):
         description="densities are dealt out to jobs of so many, but rounds of one method stay "
         "together; null: one job for each network and method"
     )
+    round_limits: bool = Field(
+        description="predict the limit of the network of every round too, each from a spectrum of "
+        "its own"
+    )
     methods: Annotated[dict[Name, dict[Name, Option]], BeforeValidator(_without_none)] = Field(
         description="methods by the name of their file in pruning/classifiers/, each with its "
         "options; a second entry of one file says by `method` which"

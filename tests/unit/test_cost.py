@@ -132,6 +132,8 @@ def test_classifiers_are_counted() -> None:
     assert cost.train_network(given, "dense").steps == 0
     assert cost.spectrum(one, "dense", "ggn").steps == (2 + 12) * 200 + 64
     assert cost.spectrum(one, "dense", "hessian").steps == 2 * 2000 + 64
+    # The dense network and six rounds, each of which leaves 60%.
+    assert cost.round_limits(one, "dense").steps == 7 * ((2 + 12) * 200 + 64)
     (work,) = cost.sweep_network(one, "conv").work[1:]
     assert work.amount == pytest.approx(200 * (fit + 300 + 300) / 3)
 
