@@ -14,6 +14,7 @@ from sparselimit import own
 from sparselimit import sources as module
 from sparselimit.ensemble.checkpoint import Checkpoint
 from sparselimit.pruning import registry
+from sparselimit.pruning.classifiers.registry import methods
 from sparselimit.sources import ROOT, STEPS, note, sources
 from tests.unit.refusals import refused
 
@@ -149,6 +150,18 @@ def test_the_files_of_ones_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert own.files_of(f"{folder / 'mine.py'}:network") == expected
     for name in ("broken.py", "missing.py"):
         assert own.files_of(f"{name}:network") == [Path(name)]
+
+
+def test_what_is_loaded_by_name_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_by_name", {})
+    (tmp_path / "noted.py").write_text("import beside_noted\ndef network(): return 1\n")
+    (tmp_path / "beside_noted.py").touch()
+    own.call(f"{tmp_path / 'noted.py'}:network")
+    assert set(module._by_name) == {tmp_path / "noted.py", tmp_path / "beside_noted.py"}
+    methods().load("rare_gems")
+    folder = STEPS / "sparselimit" / "pruning" / "classifiers"
+    assert {folder / "rare_gems.py", folder / "masks.py"} <= set(module._by_name)
+    assert folder / "imp.py" not in module._by_name
 
 
 def test_a_checkpoint_belongs_to_the_code_that_runs(
