@@ -1,6 +1,7 @@
 """What a study costs: counted exactly, reckoned from measured rates, gaps told."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -95,6 +96,20 @@ def test_a_race_costs_what_it_was_measured_to() -> None:
     assert cost.race_epochs(search, "published") == (50, 50)
     late = search.model_copy(update={"rungs": [60], "keep": [0.1]})
     assert cost.race_epochs(late, "exact")[0] == 50
+
+
+def test_what_a_start_takes_is_as_the_documentation_says() -> None:
+    search = study.read(config()).search
+    told = re.search(
+        r"a start takes ([\d.]+) of (\d+) epochs, of (\d+) starts",
+        (ROOT / "docs" / "cost.md").read_text(),
+    )
+    assert told
+    assert told.groups() == (
+        f"{cost.race_epochs(search, 'exact')[1]:.1f}",
+        str(search.epochs),
+        str(search.starts),
+    )
 
 
 def test_the_search_is_counted() -> None:
