@@ -8,10 +8,10 @@ import pandas as pd
 from sparselimit.datasets import SPLITS
 from sparselimit.errors import InputError
 from sparselimit.search.outcomes import given_up
-from sparselimit.statistics import ACCURACIES
+from sparselimit.statistics import ACCURACIES, CHANCE
 from sparselimit.store import Stored
 
-CHANCE = 0.5  # accuracy of a constant output: the classes of the spiral are of one size
+_LOWEST = f"{100 * ACCURACIES[0]:g} %"
 # What can become of a run; the first that holds counts.
 OUTCOMES = (
     "diverged",  # to numbers that are not finite
@@ -19,8 +19,8 @@ OUTCOMES = (
     "no path",  # all layers keep weights, but none leads from an input to an output
     "constant output",  # the network died
     "given up",  # by racing, for its loss
-    "below 80 %",
-    "80 % or more",
+    f"below {_LOWEST}",
+    f"{_LOWEST} or more",
 )
 
 

@@ -11,6 +11,7 @@ from sparselimit.errors import InputError
 
 # At which accuracies networks of the spiral are compared.
 ACCURACIES = (0.8, 0.9, 0.95, 0.99, 0.995)
+CHANCE = 0.5  # accuracy of a constant output there: the classes are of one size
 
 _ROUNDING = 1e-12  # of an accuracy, a quotient of two counts
 

@@ -44,7 +44,7 @@ MOST_AT_ONCE = 10**7  # runs that a job may hold in memory
 MOST_JOBS = 2_000  # of a kind: what gathers them names all their files in one command line
 MOST_VALUES = 1_000  # in a list
 # Names of what is no pruning method, in tables and figures.
-RESERVED = ("dense", "search", "beam")
+RESERVED = ("dense", "search", "beam", "blocks")
 RESERVED_CLASSIFIERS = ("dense", "one_shot")
 
 
@@ -89,9 +89,6 @@ ScheduleList = Annotated[
     list[Schedule], Field(min_length=1, max_length=MOST_VALUES), AfterValidator(_distinct)
 ]
 Operator = Literal["hessian", "ggn"]
-StepsByOperator = Annotated[
-    dict[Operator, Positive], Field(min_length=1), BeforeValidator(_without_none)
-]
 
 
 class Model(BaseModel):

@@ -327,6 +327,7 @@ NETWORK = config()["networks"]["dense"]
         (STUDY, STUDY_OF_SEARCHED, ["say by `accuracy` which network is meant"]),
         ((*STUDY, "accuracy"), 95, ["less than or equal to 1"]),
         (("prune", "methods", "dense"), {}, ["the name is taken"]),
+        (("prune", "methods", "blocks"), {"method": "imp"}, ["the name is taken"]),
         (("prune", "methods", "random_imp"), {}, ["the name is taken"]),
         (("prune", "methods", "mine"), {"method": "snap"}, ["'snap' is unknown"]),
         (("prune", "methods", "imp"), {"count": "paths"}, ["none of weights, effective"]),

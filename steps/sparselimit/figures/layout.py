@@ -23,12 +23,12 @@ from numpy.typing import ArrayLike
 
 from sparselimit.figures.studies import network_labels
 from sparselimit.figures.style import BAND, DOUBLE, GREY, LIGHT, TALLEST, Series, new_figure
+from sparselimit.statistics import ACCURACIES, CHANCE
 
 NO_METHODS = "no pruning method is part of this study"
-LEVELS = (80, 90, 95, 99, 99.5)  # accuracies, in per cent, that a network is asked to reach
-CHANCE = 50
 
-_TICKS = (100, CHANCE, 90, 80, 95, 99, 70, 60, 99.5)  # the more important first
+_CHANCE = 100 * CHANCE  # in per cent, as all here
+_TICKS = (100, _CHANCE, 90, 80, 95, 99, 70, 60, 99.5)  # the more important first
 _BEYOND = 100.5  # where the stretched axis would reach infinity
 
 
@@ -47,8 +47,8 @@ def accuracy_axis(axes: Axes, shown: np.ndarray, room: int) -> None:
     `room` for that many labels. Lines mark the levels that a network is asked to reach.
     """
     shown = shown[np.isfinite(shown)]
-    lowest = shown.min(initial=CHANCE)
-    top = min(tick for tick in _TICKS if tick >= shown.max(initial=CHANCE + 1))
+    lowest = shown.min(initial=_CHANCE)
+    top = min(tick for tick in _TICKS if tick >= shown.max(initial=_CHANCE + 1))
     ends = _stretch([lowest, top])
     margin = 0.02 * np.ptp(ends) * np.array([-1, 1])  # for half a marker
     axes.set_yscale("function", functions=(_stretch, _unstretch))
@@ -56,8 +56,8 @@ def accuracy_axis(axes: Axes, shown: np.ndarray, room: int) -> None:
     axes.set_yticks(_ticks(lowest, top, room))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    for level in LEVELS:
-        axes.axhline(level, color=LIGHT, linewidth=0.5, zorder=0)
+    for level in ACCURACIES:
+        axes.axhline(100 * level, color=LIGHT, linewidth=0.5, zorder=0)
 
 
 def _ticks(lowest: float, top: float, room: int) -> list[float]:
