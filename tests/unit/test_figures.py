@@ -1039,6 +1039,22 @@ def test_meeting_draws_truth_once_and_each_width_in_every_panel() -> None:
         assert labels == [f"{level}\n{n}/6" for level, n in zip(levels, made, strict=True)]
 
 
+def test_meeting_says_where_nothing_is_predicted() -> None:
+    """As by a formula that needs a positive curvature where every Hessian is indefinite."""
+    table = given("meeting", "default")["meeting"].copy()
+    refused = (table.operator == "hessian") & (table.formula == "B")
+    table.loc[refused, "predicted"] = 0
+    table.loc[refused, ["predicted_weights", "predicted_low", "predicted_high"]] = np.nan
+    told = {
+        axes.get_title(): [text.get_text() for text in axes.texts]
+        for axes in draw("meeting", meeting=table).axes
+    }
+    assert told.pop("corrected B, Hessian") == ["no prediction"]
+    assert not any(told.values())
+    (text,) = draw("meeting", meeting=table.assign(predicted=0)).texts
+    assert "no prediction for these networks" in text.get_text()
+
+
 @pytest.mark.parametrize(("first", "ends"), [(4, 12), (10, 12), (12, 4)])
 def test_meeting_leaves_open_what_was_not_searched_in_vain(first: int, ends: int) -> None:
     table = given("meeting", "default")["meeting"].assign(searched_from=first)

@@ -251,6 +251,8 @@ def meeting(*, meeting: pd.DataFrame) -> Figure:
     """
     if meeting.empty:
         return placeholder("no dense network on the spiral was looked at")
+    if not meeting.predicted.any():
+        return placeholder("there is no prediction for these networks; the table counts why")
     figure, panels = panel_grid(len(_MEETING), abreast=3, height=6.2)
     widths = sorted(set(meeting.width))
     styles = graded({width: f"predicted, width {width}" for width in widths})
@@ -272,6 +274,8 @@ def meeting(*, meeting: pd.DataFrame) -> Figure:
         labels = [
             f"{100 * level:g}\n{made.predicted[level]}/{made.networks[level]}" for level in levels
         ]
+        if not made.predicted.any():
+            axes.text(0.5, 0.1, "no prediction", ha="center", color=GREY, transform=axes.transAxes)
         axes.set_xticks(range(len(levels)), labels)
         axes.tick_params(labelleft=panel.leftmost)
         axes.set(title=title, yscale="log", xlim=(-0.5, len(levels) - 0.5))
