@@ -13,12 +13,12 @@ from sparselimit.curvature.quadrature import Bracket, Spectrum
 from sparselimit.limits.bounds import (
     Limit,
     Unresolved,
+    batch_spread,
     fixed_point,
     interpolated_direction,
     magnitude_offset,
     pruning_limit,
     radii,
-    tolerance,
 )
 from sparselimit.limits.width import FORMULAS, FormulaName, removable_share
 
@@ -194,12 +194,11 @@ def test_magnitude_offset_takes_the_smallest_prunable_weights_ties_by_index() ->
         magnitude_offset(parameters, prunable, 6)
 
 
-def test_tolerance_rules() -> None:
-    assert tolerance("batch_std", [1.0, 3.0]) == 1  # population, not sample, deviation
-    assert tolerance(0.01, []) == 0.01
-    for rule, losses in (("batch_std", [1.0]), (0, []), (float("inf"), []), (-1, [])):
+def test_the_spread_of_batches_is_a_tolerance() -> None:
+    assert batch_spread([1.0, 3.0]) == 1  # population, not sample, deviation
+    for losses in ([1.0], [2.0, 2.0]):
         with pytest.raises(ValueError, match="must be positive"):
-            tolerance(rule, losses)  # type: ignore[arg-type]
+            batch_spread(losses)
 
 
 def test_fixed_point_refuses_more_weights_than_parameters() -> None:

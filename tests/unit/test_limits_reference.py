@@ -21,11 +21,11 @@ from sparselimit.curvature.quadrature import Bracket, Spectrum, Tridiagonal
 from sparselimit.limits.bounds import (
     Direction,
     Limit,
+    batch_spread,
     interpolated_direction,
     magnitude_offset,
     pruning_limit,
     radii,
-    tolerance,
 )
 from sparselimit.limits.subspace import reoptimised
 from sparselimit.limits.width import FormulaName, removable_share, sensitivity, width
@@ -133,7 +133,7 @@ def random_signs(case: Case, count: int) -> torch.Tensor:
 def test_loss_tolerance_and_radii(name: str) -> None:
     case = load(name, batch_size=128)
     assert case.objective.value() == pytest.approx(case.expected["loss"], rel=1e-9)
-    epsilon = tolerance("batch_std", case.objective.batch_losses())
+    epsilon = batch_spread(case.objective.batch_losses())
     assert epsilon == pytest.approx(case.expected["batch128_std"], rel=1e-9)
     radius = radii(case.parameters[case.prunable])
     for ratio, expected in case.expected["R_at_mu"].items():

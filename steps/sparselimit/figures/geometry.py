@@ -1,5 +1,7 @@
 """The geometry of the limits: the cone of a sublevel set, and whether formulas describe it."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -80,12 +82,7 @@ def _draw_plane(axes: Axes) -> None:
     angles = np.random.default_rng(_SEED).uniform(0, np.pi, 9)
     for line in np.stack([np.cos(angles), np.sin(angles)], axis=1):
         meets = bool(seen.contains(np.array([line, -line])).any())
-        axes.plot(
-            *np.outer(line, [-9, 9]),
-            color=GREEN if meets else GREY,
-            lw=0.8,
-            ls="-" if meets else ":",
-        )
+        axes.plot(*np.outer(line, [-9, 9]), **_subspace(meets))
     axes.plot(*np.stack([[0, 0], center]).T, color=BLACK, lw=0.8)
     axes.plot(0, 0, "o", color=BLACK)
     axes.plot(*center, "*", color=BLACK)
@@ -98,8 +95,7 @@ def _draw_plane(axes: Axes) -> None:
 
 def _draw_sphere(axes: Axes) -> None:
     """Directions in space, those of the cone shaded; great circles are planes."""
-    eigenvalues, center, epsilon = _SPACE
-    seen = Cone.of(eigenvalues, center, epsilon)
+    seen, center = Cone.of(*_SPACE), _SPACE[1]
     ahead = center / np.linalg.norm(center)
     right = np.cross([0, 0, 1], ahead)
     right /= np.linalg.norm(right)
@@ -117,17 +113,10 @@ def _draw_sphere(axes: Axes) -> None:
     for _ in range(7):
         basis = np.linalg.qr(rng.standard_normal((3, 2)))[0]
         circle = view @ basis @ np.stack([np.cos(t := np.linspace(0, 2 * np.pi, 201)), np.sin(t)])
-        meets = _meets(basis, eigenvalues, center, epsilon)
-        color = GREEN if meets else GREY
         front = np.where(circle[2] >= 0, circle[:2], np.nan)
-        axes.plot(*front, color=color, lw=0.8, ls="-" if meets else ":")
+        axes.plot(*front, **_subspace(_meets(basis, *_SPACE)))
     shares = [
-        np.mean(
-            [
-                _meets(rng.standard_normal((3, k)), eigenvalues, center, epsilon)
-                for _ in range(_DRAWS)
-            ]
-        )
+        np.mean([_meets(rng.standard_normal((3, k)), *_SPACE) for _ in range(_DRAWS)])
         for k in (1, 2)
     ]
     axes.plot(0, 0, "*", color=BLACK)
@@ -136,6 +125,11 @@ def _draw_sphere(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
+
+
+def _subspace(meets: bool) -> dict[str, Any]:
+    """How a subspace is drawn that meets the sublevel set, or misses it."""
+    return {"color": GREEN, "lw": 0.8} if meets else {"color": GREY, "lw": 0.8, "ls": ":"}
 
 
 def _meets(basis: Floats, eigenvalues: Floats, center: Floats, epsilon: float) -> bool:
@@ -151,8 +145,7 @@ def _draw_transition(axes: Axes, cone: pd.DataFrame, met: np.ndarray) -> None:
     middle = (steps[1:] + steps[:-1]) / 2
     edges = np.exp([2 * steps[0] - middle[0], *middle, 2 * steps[-1] - middle[-1]])
     kept = (np.arange(dimension + 2) - 0.5) / dimension
-    shades = axes.pcolormesh(edges, kept, met.T, cmap="Blues", vmin=0, vmax=1.4, rasterized=True)
-    shades.set_clim(0, 1.6)
+    axes.pcolormesh(edges, kept, met.T, cmap="Blues", vmin=0, vmax=1.6, rasterized=True)
     axes.errorbar(
         cone.distance,
         1 - cone.measured,
@@ -206,10 +199,8 @@ def geometry(*, geometry: pd.DataFrame, verdict: pd.DataFrame) -> Figure:
                 )
         judged = verdict[verdict.model == model]
         found = [
-            f"{formula} off by {largest:.3f}, rms {rms:.3f}"
-            for formula, largest, rms in judged[
-                ["formula", "largest_error", "rms_error"]
-            ].itertuples(index=False)
+            f"{row.formula} off by {row.largest_error:.3f}, rms {row.rms_error:.3f}"
+            for row in judged.itertuples()
         ]
         found += [f"(allowed: {allowed:.3f})" for allowed in judged.allowed[:1]]
         axes.set(aspect="equal", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))

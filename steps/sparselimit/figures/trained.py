@@ -1,5 +1,7 @@
 """Trained networks: their weights, how the loss feels them, how alike two runs are."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -72,13 +74,8 @@ def variation(*, variation: pd.DataFrame) -> Figure:
     """
     if variation.empty:
         return placeholder("there are no two runs to compare")
-    groups = {
-        key: rows
-        for of in _OF
-        for differ in _DIFFER
-        for key, rows in variation.groupby(["of", "differ"])
-        if key == (of, differ)
-    }
+    present = dict(iter(variation.groupby(["of", "differ"])))
+    groups = {key: present[key] for key in product(_OF, _DIFFER) if key in present}
     figure = new_figure(DOUBLE, 2.6 + 0.8 * len(groups))
     axes = figure.subplots()
     for height, ((of, _), rows) in enumerate(groups.items()):

@@ -125,17 +125,19 @@ def _coarsest(*brackets: Bracket) -> Bracket:
     return max(brackets, key=lambda bracket: bracket.resolution)
 
 
-def tolerance(rule: Literal["batch_std"] | float, batch_losses: ArrayLike) -> float:
-    """The loss increase epsilon that counts as no loss.
+def batch_spread(batch_losses: ArrayLike) -> float:
+    """The published tolerance, the rise in loss that counts as none: its spread between batches.
 
-    A number is taken as it is. 'batch_std' is the published rule: the population standard
-    deviation of the per-batch losses, which shrinks as the batches grow, roughly as
-    1/sqrt(batch size); report it with its batch size.
+    The population standard deviation of the per-batch losses shrinks as the batches grow, roughly
+    as 1/sqrt(batch size): report it with its batch size.
     """
     losses = np.asarray(batch_losses, dtype=np.float64)
-    epsilon = float(losses.std() if rule == "batch_std" else rule)
+    epsilon = float(losses.std())
     if not (epsilon > 0 and np.isfinite(epsilon)):
-        raise InputError(f"the tolerance {rule!r} gives epsilon = {epsilon}: it must be positive")
+        raise InputError(
+            f"the tolerance 'batch_std', the spread of {losses.size} batch losses, is {epsilon}: "
+            "it must be positive; take smaller batches"
+        )
     return epsilon
 
 

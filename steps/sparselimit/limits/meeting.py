@@ -223,11 +223,10 @@ class Minimum:
         return np.arange(len(self.parameters)) < self.network.n_weights
 
     @cached_property
-    def reoptimised(self) -> dict[Operator, Floats]:
-        """Loss increase of the quadratic model by weights removed, the others at their best."""
+    def reoptimised(self) -> Floats:
+        """Loss increase of the Gauss-Newton model by weights removed, the others at their best."""
         order = smallest_first(self.parameters, self.prunable)
-        ggn = self.matrices["ggn"].values
-        return {"ggn": reoptimised(ggn, self.parameters, order).losses}
+        return reoptimised(self.matrices["ggn"].values, self.parameters, order).losses
 
 
 # --- Limits --------------------------------------------------------------------------------------
@@ -252,8 +251,7 @@ def predict(
         return refused("budget")
     prunable = len(dense.weights)
     if formula == "reoptimised":
-        rises = dense.reoptimised[operator]
-        removed = int(np.searchsorted(rises, budget, side="right")) - 1
+        removed = int(np.searchsorted(dense.reoptimised, budget, side="right")) - 1
         radius = radii(dense.weights)[removed]
         return {**nothing, "kept": prunable - removed, "radius": radius, "refused": ""}
     matrix = dense.matrices[operator]

@@ -12,10 +12,10 @@ from sparselimit.limits.bounds import (
     Direction,
     Limit,
     Unresolved,
+    batch_spread,
     interpolated_direction,
     last_within,
     pruning_limit,
-    tolerance,
 )
 from sparselimit.limits.width import FormulaName
 from sparselimit.statistics import keeps_accuracy
@@ -80,7 +80,7 @@ def readings(spectra: Sequence[Stored]) -> list[Reading]:
     found = []
     for file in spectra:
         operator, runs = str(file.config["operator"]), lanczos_runs(file)
-        spread = tolerance("batch_std", file.array("batch_losses"))
+        spread = batch_spread(file.array("batch_losses"))
         rules, _, directions = zip(*VARIANTS[operator], strict=True)
         brackets = {rule: _bracket(runs, rule) for rule in set(rules)}
         offset = _direction(file) if "offset" in directions else None
@@ -225,21 +225,10 @@ def _rules(reading: Reading, tolerances: Sequence[float]) -> Iterator[tuple[str,
 
 def columns(found: Limit | Unresolved) -> dict[str, object]:
     """What a prediction is, in the columns of a table."""
-    if isinstance(found, Limit):
-        return {
-            "removed_lower": found.lower,
-            "removed_upper": found.upper,
-            "pruning_ratio": found.pruning_ratio,
-            "density": found.density,
-            "radius": found.radius,
-            "tau": found.tau,
-            "sensitivity": found.sensitivity,
-            "reason": "",
-        }
-    unknown = dict.fromkeys(("pruning_ratio", "density", "radius", "tau", "sensitivity"), np.nan)
-    return {
-        "removed_lower": -1,
-        "removed_upper": -1,
-        **unknown,
-        "reason": found.reason,
-    }
+    numbers = ("pruning_ratio", "density", "radius", "tau", "sensitivity")
+    if isinstance(found, Unresolved):
+        ends, known, reason = (-1, -1), dict.fromkeys(numbers, np.nan), found.reason
+    else:
+        ends, reason = (found.lower, found.upper), ""
+        known = {name: getattr(found, name) for name in numbers}
+    return {"removed_lower": ends[0], "removed_upper": ends[1], **known, "reason": reason}

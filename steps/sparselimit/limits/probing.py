@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,10 +124,14 @@ def probe(
     """
 
     def runs(start: Tensor, part: str) -> list[Tridiagonal]:
-        kept = checkpoint.with_name(f"{checkpoint.name}-{part}")
-        return once(start, checkpoint=kept, label=part)
+        return lanczos(
+            *(product, start, how.steps),
+            memory=how.memory,
+            checkpoint=checkpoint.with_name(f"{checkpoint.name}-{part}"),
+            identity=identity,
+            label=part,
+        )
 
-    once = partial(lanczos, product, steps=how.steps, memory=how.memory, identity=identity)
     signs = rademacher(len(parameters), generators("probe", how.seed, how.probes), parameters.dtype)
     probes = runs(signs.to(parameters.device), "probes")
     removed, starts = _offsets(parameters, prunable, how.offsets)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparselimit.curvature.products import Objective, restricted
 from sparselimit.curvature.quadrature import Bracket
-from sparselimit.limits.bounds import interpolated_direction, tolerance
+from sparselimit.limits.bounds import batch_spread, interpolated_direction
 from sparselimit.limits.prediction import Reading, columns
 from sparselimit.limits.probing import Probing, probe
 
@@ -51,7 +51,7 @@ def limits(
     if runs.along:
         directions = [Bracket.psd([run]) for run in runs.along]
         along = interpolated_direction(runs.removed.tolist(), directions)
-    epsilon = tolerance("batch_std", batch_losses)
+    epsilon = batch_spread(batch_losses)
     weights = parameters.cpu()[prunable].double().numpy()
     readings = (
         Reading("ggn", "psd", "published", "none", whole, None, epsilon),

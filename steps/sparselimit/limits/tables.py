@@ -5,10 +5,9 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import eigvalsh_tridiagonal
 from scipy.stats import spearmanr
 
-from sparselimit.curvature.quadrature import Floats, Tridiagonal
+from sparselimit.curvature.quadrature import Floats
 from sparselimit.errors import InputError
 from sparselimit.limits.prediction import lanczos_runs
 from sparselimit.store import Stored
@@ -28,7 +27,7 @@ def rows(files: Sequence[Stored]) -> pd.DataFrame:
     A row of the table is a bin of magnitudes of one network, and an operator. Its row norms are the
     Euclidean norms of the rows of that matrix that belong to the weights in the bin.
     """
-    networks = _networks(files)
+    networks = by_name(files, "network")
     parts = []
     for name, operator, spectrum in _spectra(files):
         prunable = networks[name].array("prunable")
@@ -40,15 +39,19 @@ def rows(files: Sequence[Stored]) -> pd.DataFrame:
             }
         )
         bins = of_weights.groupby("bin")
-        table = pd.DataFrame({"weights": bins.size(), "share": bins.size() / len(of_weights)})
-        for column, quantile in (("p10", 0.1), ("median", 0.5), ("p90", 0.9)):
-            table[f"row_norm_{column}"] = bins.norm.quantile(quantile)
-        table["diagonal_median"] = bins.diagonal.median()
-        table.insert(0, "network", name)
-        table.insert(1, "operator", operator)
-        table.insert(2, "magnitude_low", MAGNITUDES[table.index])
-        table.insert(3, "magnitude_high", MAGNITUDES[table.index + 1])
-        parts.append(table)
+        sizes = bins.size()
+        quantiles = {"p10": 0.1, "median": 0.5, "p90": 0.9}
+        table = {
+            "network": name,
+            "operator": operator,
+            "magnitude_low": MAGNITUDES[sizes.index],
+            "magnitude_high": MAGNITUDES[sizes.index + 1],
+            "weights": sizes,
+            "share": sizes / len(of_weights),
+            **{f"row_norm_{part}": bins.norm.quantile(q) for part, q in quantiles.items()},
+            "diagonal_median": bins.diagonal.median(),
+        }
+        parts.append(pd.DataFrame(table))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -64,13 +67,13 @@ def curvature(files: Sequence[Stored]) -> pd.DataFrame:
     quadrature, as a share of the prunable weights; `unresolved` counts the predictions for which
     the quadrature is too coarse.
     """
-    networks, bounds = _networks(files), by_name(files, "bounds")
+    networks, bounds = by_name(files, "network"), by_name(files, "bounds")
     found = []
     for name, operator, spectrum in _spectra(files):
         prunable = networks[name].array("prunable")
         norms, steps = spectrum.array("row_norm")[prunable], spectrum.array("steps")
         magnitudes = np.abs(networks[name].array("parameters")[prunable])
-        extremes = np.array([_extremes(run) for run in lanczos_runs(spectrum)])
+        ritz_values = np.concatenate([run.gauss().nodes for run in lanczos_runs(spectrum)])
         limits = bounds[name].table("bounds")
         limits = limits[limits.operator == operator]
         brackets = (limits.removed_upper - limits.removed_lower) / limits.prunable
@@ -90,8 +93,8 @@ def curvature(files: Sequence[Stored]) -> pd.DataFrame:
                 "unresolved": int((limits.reason != "").sum()),
                 "loss": float(spectrum.array("loss")),
                 "gradient_norm": float(spectrum.array("gradient_norm")),
-                "smallest_eigenvalue": extremes.min(),
-                "largest_eigenvalue": extremes.max(),
+                "smallest_eigenvalue": ritz_values.min(),
+                "largest_eigenvalue": ritz_values.max(),
                 "trace": float(spectrum.array("trace")),
                 "trace_error": float(spectrum.array("trace_error")),
                 "small_rows": float((norms < _SMALL * norms.max()).mean()),
@@ -99,16 +102,6 @@ def curvature(files: Sequence[Stored]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(found)
-
-
-def _extremes(run: Tridiagonal) -> tuple[float, float]:
-    """The outermost Ritz values."""
-    last = run.alpha.size - 1
-    smallest, largest = (
-        eigvalsh_tridiagonal(run.alpha, run.beta[:-1], select="i", select_range=(i, i))[0]
-        for i in (0, last)
-    )
-    return smallest, largest
 
 
 def variation(files: Sequence[Stored]) -> pd.DataFrame:
@@ -121,7 +114,7 @@ def variation(files: Sequence[Stored]) -> pd.DataFrame:
     a training, or its recipe. `chance` is the expected distance of two samples of as many weights
     from one distribution.
     """
-    networks = _networks(files)
+    networks = by_name(files, "network")
     shares = {
         name: np.bincount(
             _binned(np.abs(file.array("parameters")[file.array("prunable")])),
@@ -129,11 +122,10 @@ def variation(files: Sequence[Stored]) -> pd.DataFrame:
         ).astype(np.float64)
         for name, file in networks.items()
     }
-    found = [
-        ("weights", _differ(networks, a, b), a, b, _distance(shares[a], shares[b]), by_chance)
-        for a, b in combinations(networks, 2)
-        for by_chance in [_chance(shares[a], shares[b])]
-    ]
+    found = []
+    for a, b in combinations(networks, 2):
+        distance, chance = (how(shares[a], shares[b]) for how in (_distance, _chance))
+        found.append(("weights", _differ(networks, a, b), a, b, distance, chance))
     spectra: dict[str, dict[str, list[Floats]]] = {}
     for name, operator, file in _spectra(files):
         measures = [run.gauss() for run in lanczos_runs(file)]
@@ -141,13 +133,13 @@ def variation(files: Sequence[Stored]) -> pd.DataFrame:
             np.histogram(measure.nodes, _EIGENVALUES, weights=measure.weights)[0]
             for measure in measures
         ]
-    for operator, by_name in spectra.items():
-        for name, probes in by_name.items():
+    for operator, of_networks in spectra.items():
+        for name, probes in of_networks.items():
             for i, j in combinations(range(len(probes)), 2):
                 pair = f"{name}, probe {i + 1}", f"{name}, probe {j + 1}"
                 found.append((operator, "probe", *pair, _distance(probes[i], probes[j]), np.nan))
-        for a, b in combinations(by_name, 2):
-            distance = _distance(np.mean(by_name[a], axis=0), np.mean(by_name[b], axis=0))
+        for a, b in combinations(of_networks, 2):
+            distance = _distance(*(np.mean(of_networks[one], axis=0) for one in (a, b)))
             found.append((operator, _differ(networks, a, b), a, b, distance, np.nan))
     return pd.DataFrame(found, columns=["of", "differ", "first", "second", "distance", "chance"])
 
@@ -203,7 +195,7 @@ def penalties(files: Sequence[Stored]) -> pd.DataFrame:
     """
     bounds, asked = by_name(files, "bounds"), ("l1", "weight_decay", "epochs", "seed")
     found = []
-    for name, file in _networks(files).items():
+    for name, file in by_name(files, "network").items():
         recipe, parameters = file.config, file.array("parameters")[file.array("prunable")]
         if recipe["state_dict"] is not None:
             continue
@@ -255,10 +247,6 @@ def judged(geometry: pd.DataFrame, dimension: int) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def _networks(files: Sequence[Stored]) -> dict[str, Stored]:
-    return by_name(files, "network")
 
 
 def by_name(files: Sequence[Stored], kind: str) -> dict[str, Stored]:
