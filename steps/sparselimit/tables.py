@@ -155,8 +155,6 @@ def from_above(files: Sequence[Stored]) -> pd.DataFrame:
     for file in files:
         study = file.path.stem.removeprefix("beam").removeprefix("-")
         parts.append(file.table("by_weights").assign(given_start=bool(study), study=study))
-    if not parts:
-        raise InputError("no file of kind 'beam' is given: there is nothing to tell")
     return pd.concat(parts, ignore_index=True)
 
 
