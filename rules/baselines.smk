@@ -95,7 +95,7 @@ rule round_limits:
         runtime=enough(lambda w: cost.round_limits(study, w.network)),
     params:
         network=network_flags,
-        lanczos=flags(study.spectrum, "split", "probes", "offsets", "seed"),
+        lanczos=flags(study.spectrum, "split", "probes", "offsets", "seed", "precision"),
         steps=study.spectrum.steps.get("ggn"),
         batch_size=study.bounds.batch_size,
     message:

@@ -60,7 +60,7 @@ rule spectrum:
         runtime=enough(lambda w: cost.spectrum(study, w.network, w.operator)),
     params:
         network=network_flags,
-        lanczos=flags(study.spectrum, "split", "probes", "seed"),
+        lanczos=flags(study.spectrum, "split", "probes", "seed", "precision"),
         steps=lambda w: study.spectrum.steps[w.operator],
         offsets=lambda w: study.spectrum.offsets if w.operator == "ggn" else 0,
         batch_size=study.bounds.batch_size,

@@ -483,6 +483,10 @@ class Spectrum(Model):
         description="Lanczos steps of each probe, at most, by operator; an indefinite Hessian "
         "needs many more than the Gauss-Newton matrix for the same resolution"
     )
+    precision: Literal["float32", "float64"] = Field(
+        description="of products and Lanczos vectors; single precision takes half the memory, and "
+        "curvatures below its rounding are not resolved"
+    )
     offsets: Whole = Field(
         description="pruned points whose direction the corrected formula follows; 0: none"
     )
