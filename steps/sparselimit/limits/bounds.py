@@ -192,7 +192,7 @@ def pruning_limit(
     the direction alike (both g decrease as the direction's integral of 1/(t+tau) grows), so the
     fixed points of the two bound the true one.
     """
-    radius = radii(weights).tolist()
+    radius = radii(weights)
     prunable = len(radius) - 1
 
     @cache  # a direction may cost a Lanczos run
@@ -224,9 +224,9 @@ def pruning_limit(
         )
     slope = 0.0
     if lower < prunable:
-        growth = dimension * (1 - (radius[lower] / radius[lower + 1]) ** 2)
+        growth = dimension * (1 - float(radius[lower] / radius[lower + 1]) ** 2)
         slope = sensitivity(spectrum.lower, tau, formula, along(lower).lower, growth)
-    return Limit(lower, upper, prunable, radius[lower], tau, slope)
+    return Limit(lower, upper, prunable, float(radius[lower]), tau, slope)
 
 
 def _remedy(bracket: Bracket, tau: float) -> str:
