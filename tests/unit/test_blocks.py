@@ -175,7 +175,7 @@ def test_a_shard_without_networks_is_refused(shard: int, shards: int) -> None:
 def test_more_networks_than_memory_holds_are_for_more_shards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sparselimit.search.blocks.MOST_NETWORKS", 100)
+    monkeypatch.setattr(Blocks, "most_at_once", 100)
     assert CLASSES.least_shards == 3
     with refused("shards=2", "more than 100 networks", "3 or more"):
         CLASSES.shard(0, 2)

@@ -158,12 +158,12 @@ def test_a_layer_with_too_many_masks_is_refused() -> None:
 
 @pytest.mark.parametrize(("shard", "shards"), [(-1, 2), (2, 2), (4375, 5000)])
 def test_a_shard_without_masks_is_refused(shard: int, shards: int) -> None:
-    with refused(f"shard {shard} of {shards}", "none of 4,375 masks"):
+    with refused(f"shard {shard} of {shards}", "none of 4,375 networks"):
         Labelled((3, 2, 2)).shard(shard, shards)
 
 
 def test_a_shard_too_large_is_refused() -> None:
-    with refused("(3, 3, 3)", "1,755,625 masks", "at least 18 shards"):
+    with refused("shards=17", "1,755,625 networks", "18 or more"):
         Labelled((3, 3, 3)).shard(0, 17)
 
 

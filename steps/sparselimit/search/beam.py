@@ -206,15 +206,12 @@ def _fresh(form: Form, ancestor: int, how: Beam) -> Iterator[Network]:
 
 def _held(runs: Sequence[Network], number: Sequence[int]) -> tuple[Networks, np.ndarray]:
     """Networks in one shape that holds them all, and their values [n, frame.n_parameters]."""
-    sizes = np.array([run.shape.sizes for run in runs])
-    frame = MLP(tuple(sizes.max(axis=0).tolist()))
-    mask = np.zeros((len(runs), frame.n_weights), dtype=bool)
-    values = np.zeros((len(runs), frame.n_parameters), dtype=np.float32)
+    own = ((run.shape.sizes[1:-1], run.mask[None]) for run in runs)
+    held = Networks.of(own, np.array(number))
+    values = np.zeros((len(runs), held.frame.n_parameters), dtype=np.float32)
     for i, run in enumerate(runs):
-        where = positions(run.shape, frame)
-        mask[i, where[: run.shape.n_weights]] = run.mask
-        values[i, where] = run.parameters
-    return Networks(frame, np.array(number), sizes[:, 1:-1], mask), values
+        values[i, positions(run.shape, held.frame)] = run.parameters
+    return held, values
 
 
 def _train_runs(

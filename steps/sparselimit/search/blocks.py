@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import ceil, comb
+from math import comb
+from typing import ClassVar
 
 import numpy as np
 
 from sparselimit.errors import InputError
-from sparselimit.networks.mlp import MLP, positions
+from sparselimit.networks.mlp import MLP
 from sparselimit.search.counting import count_networks
 from sparselimit.search.enumeration import block_networks
-from sparselimit.search.exhaustive import PUBLISHED_WIDTH, Networks
+from sparselimit.search.exhaustive import PUBLISHED_WIDTH, Dealt
 from sparselimit.search.labelled import Labelled
 from sparselimit.search.published import BoolArray, published_masks
 
@@ -71,7 +72,7 @@ def tried(
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Blocks(Dealt):
     """The blocks that one search tries; iterating gives them as (widths, masks bool [n, weights]).
 
     widths           of the one block whose masks are tried, in the published order; none: dense
@@ -85,6 +86,8 @@ class Blocks:
     Raises InputError for a bound of the other phase, for a block that does not fit, and when no
     network is left or there are too many to list.
     """
+
+    most_at_once: ClassVar[int] = MOST_NETWORKS
 
     widths: Widths | None = None
     most_parameters: int | None = None
@@ -164,38 +167,6 @@ class Blocks:
                     "most_weights or second_layer_masks, or try classes"
                 )
         return count
-
-    @property
-    def least_shards(self) -> int:
-        """The least number of shards of which each can be held in memory."""
-        return ceil(self.count / MOST_NETWORKS)
-
-    def shard(self, shard: int, shards: int) -> Networks:
-        """The networks that fall to one shard: `shard`, `shard + shards`, ... of the list.
-
-        Raises InputError when there are none, or too many to hold.
-        """
-        if not 0 <= shard < min(shards, self.count):
-            raise InputError(
-                f"shard {shard} of {shards}: it holds none of {self.count} networks (shards count "
-                "from 0)"
-            )
-        if shards < self.least_shards:
-            raise InputError(
-                f"shards={shards}: one would hold more than {MOST_NETWORKS:,} networks; deal them "
-                f"out to {self.least_shards} or more"
-            )
-        whole = MLP.spiral(PUBLISHED_WIDTH)
-        widths, parts = [], []
-        for block_widths, own in self._dealt(shard, shards):
-            block = MLP((2, *block_widths, 1))
-            wide = np.zeros((len(own), whole.n_weights), dtype=bool)
-            wide[:, positions(block, whole)[: block.n_weights]] = own
-            widths.append(np.tile(block_widths, (len(own), 1)))
-            parts.append(wide)
-        number = np.arange(shard, self.count, shards)
-        networks = Networks(whole, number, np.concatenate(widths), np.concatenate(parts))
-        return networks.take(np.arange(len(number)))
 
 
 def _count_classes(widths: Widths, most_weights: int | None) -> int:

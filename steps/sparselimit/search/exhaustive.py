@@ -1,9 +1,12 @@
 """Every sparse network of k weights: in which common shapes they are held, where they start."""
 
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, repeat
+from math import ceil
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,6 +22,8 @@ WHOLE = MLP.spiral(PUBLISHED_WIDTH)
 # (measured: one second, at 4 ns).
 COMPILATION = 2.5e8
 
+Block = tuple[tuple[int, ...], np.ndarray]  # hidden widths, masks bool [n, weights of that shape]
+
 # Asked for again with every network of a shape.
 _positions = cache(positions)
 
@@ -27,7 +32,8 @@ _positions = cache(positions)
 class Networks:
     """Sparse networks 2 - d1 - d2 - d3 - 1 held in the first neurons of one common shape.
 
-    number  int64 [n], place in the enumeration of all networks with as many weights
+    number  int64 [n], what each is called by: its place in the list that it was taken from, be that
+            of all networks with as many weights, of blocks, of masks, or of a level of the beam
     widths  int64 [n, hidden layers], each network's own
     mask    bool  [n, frame.n_weights]
     """
@@ -38,6 +44,20 @@ class Networks:
     mask: np.ndarray
 
     @classmethod
+    def of(cls, blocks: Iterable[Block], number: np.ndarray) -> "Networks":
+        """Networks given in their own shapes, some of each, in the least shape that holds them."""
+        listed = [(widths, own) for widths, own in blocks if len(own)]
+        frame = _frame(np.array([widths for widths, _ in listed]))
+        masks = []
+        for widths, own in listed:
+            block = MLP((2, *widths, 1))
+            wide = np.zeros((len(own), frame.n_weights), dtype=bool)
+            wide[:, _positions(block, frame)[: block.n_weights]] = own
+            masks.append(wide)
+        each = [np.tile(widths, (len(own), 1)) for widths, own in listed]
+        return cls(frame, number, np.concatenate(each), np.concatenate(masks))
+
+    @classmethod
     def shard(cls, weights: int, shard: int, shards: int) -> "Networks":
         """The networks of k weights that fall to one shard, in the order of the enumeration.
 
@@ -46,14 +66,8 @@ class Networks:
         blocks = list(sparse_networks(weights, shard=shard, shards=shards))
         if not blocks:
             raise InputError(f"shard {shard} of {shards} holds no network of {weights} weights")
-        frame = _frame(np.array([widths for widths, _ in blocks]))
-        mask = np.concatenate([_embed(masks, widths, frame) for widths, masks in blocks])
-        return cls(
-            frame,
-            shard + shards * np.arange(len(mask)),
-            np.concatenate([np.tile(widths, (len(masks), 1)) for widths, masks in blocks]),
-            mask,
-        )
+        n = sum(len(masks) for _, masks in blocks)
+        return cls.of(blocks, shard + shards * np.arange(n))
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -123,11 +137,41 @@ def _parameters(widths: np.ndarray) -> np.ndarray:
     return ((sizes[:, :-1] + 1) * sizes[:, 1:]).sum(axis=1)
 
 
-def _embed(masks: np.ndarray, widths: tuple[int, ...], frame: MLP) -> np.ndarray:
-    own = MLP((2, *widths, 1))
-    wide = np.zeros((len(masks), frame.n_weights), dtype=bool)
-    wide[:, positions(own, frame)[: own.n_weights]] = masks
-    return wide
+class Dealt(ABC):
+    """A list of networks that are dealt out to shards, each of which memory can hold."""
+
+    most_at_once: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Number of networks."""
+
+    @abstractmethod
+    def _dealt(self, shard: int, shards: int) -> Iterator[Block]:
+        """Networks `shard`, `shard + shards`, ... of the list."""
+
+    @property
+    def least_shards(self) -> int:
+        """The least number of shards of which each can be held in memory."""
+        return ceil(self.count / self.most_at_once)
+
+    def shard(self, shard: int, shards: int) -> Networks:
+        """The networks that fall to one shard: `shard`, `shard + shards`, ... of the list.
+
+        Raises InputError when there are none, or too many to hold.
+        """
+        if not 0 <= shard < min(shards, self.count):
+            raise InputError(
+                f"shard {shard} of {shards}: it holds none of {self.count:,} networks (shards "
+                "count from 0)"
+            )
+        if shards < self.least_shards:
+            raise InputError(
+                f"shards={shards}: of {self.count:,} networks one would hold more than "
+                f"{self.most_at_once:,} networks; deal them out to {self.least_shards:,} or more"
+            )
+        return Networks.of(self._dealt(shard, shards), np.arange(shard, self.count, shards))
 
 
 def initial_values(own: MLP, mask: np.ndarray, starts: range, protocol: str) -> np.ndarray:

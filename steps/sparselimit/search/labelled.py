@@ -5,16 +5,18 @@ different values: they are different experiments. The published search (Zhang & 
 one for all orders of the rows, 416 of the 4,375 masks of 2-3-2-2-1.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
 from math import comb, prod
+from typing import ClassVar
 
 import numpy as np
 
 from sparselimit.errors import InputError
 from sparselimit.networks.mlp import MLP
-from sparselimit.search.exhaustive import PUBLISHED_WIDTH, Networks
+from sparselimit.search.exhaustive import PUBLISHED_WIDTH, Block, Dealt
 from sparselimit.search.published import BoolArray
 
 # The masks of each layer are listed; of 4 x 5 entries there are 693,601.
@@ -24,7 +26,7 @@ MOST_NETWORKS = 100_000
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labelled(Dealt):
     """All masks of a block 2 - d1 - d2 - d3 - 1 that are dense in the last layer.
 
     None has a zero row or column. They are numbered in ascending order of the flattened mask as a
@@ -32,6 +34,8 @@ class Labelled:
 
     Raises InputError for widths that are not three, or of a block too large.
     """
+
+    most_at_once: ClassVar[int] = MOST_NETWORKS
 
     widths: tuple[int, ...]
 
@@ -59,11 +63,6 @@ class Labelled:
     def count(self) -> int:
         return prod(self.counts)
 
-    @property
-    def least_shards(self) -> int:
-        """Shards that it takes for each to fit in memory."""
-        return -(-self.count // MOST_NETWORKS)
-
     def masks(self, numbers: np.ndarray) -> BoolArray:
         """The masks of these numbers, [n, weights]."""
         places = np.unravel_index(numbers, self.counts)
@@ -73,24 +72,8 @@ class Labelled:
         ]
         return np.hstack([*layers, np.ones((len(numbers), self.widths[-1]), dtype=bool)])
 
-    def shard(self, shard: int, shards: int) -> Networks:
-        """The networks that fall to one shard: `shard`, `shard + shards`, ... of their numbers.
-
-        Raises InputError when there are none, or more than memory should hold.
-        """
-        if not 0 <= shard < min(shards, self.count):
-            raise InputError(
-                f"shard {shard} of {shards}: it holds none of {self.count:,} masks (shards count "
-                "from 0)"
-            )
-        if self.count > shards * MOST_NETWORKS:
-            raise InputError(
-                f"widths {self.widths}: {self.count:,} masks; cut them into at least "
-                f"{-(-self.count // MOST_NETWORKS):,} shards"
-            )
-        numbers = np.arange(shard, self.count, shards)
-        widths = np.tile(self.widths, (len(numbers), 1))
-        return Networks(self.block, numbers, widths, self.masks(numbers))
+    def _dealt(self, shard: int, shards: int) -> Iterator[Block]:
+        yield self.widths, self.masks(np.arange(shard, self.count, shards))
 
 
 def covered_count(rows: int, columns: int) -> int:
