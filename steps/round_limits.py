@@ -4,11 +4,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from sparselimit import cli, store
+from sparselimit.accounts import baseline_of
 from sparselimit.kinds import KINDS
 from sparselimit.limits import probing, rounds
 from sparselimit.networks import classifier
 from sparselimit.networks.network import prunable
-from sparselimit.pruning.classifiers.results import in_rounds, name_of
+from sparselimit.pruning.classifiers.results import in_rounds
 
 
 def main(arguments: Namespace) -> None:
@@ -18,12 +19,13 @@ def main(arguments: Namespace) -> None:
     how, kept = probing.settings(arguments), cli.checkpoint(arguments)
     rows = []
     for file in [store.read(path, "pruned-networks") for path in arguments.pruned]:
+        _, method = baseline_of(file)
         for pruned in in_rounds(file, dense):
             objective, fit = probing.objectives(pruned.network, data, arguments)
-            part = kept.with_name(f"{kept.name}-{name_of(file)}-{pruned.number}")
+            part = kept.with_name(f"{kept.name}-{method}-{pruned.number}")
             left = rounds.Left(pruned.kept, prunable(dense))
             found = rounds.limits(objective, fit.batch_losses(), left, how, part)
-            run = {"method": name_of(file), "round": pruned.number}
+            run = {"method": method, "round": pruned.number}
             rows += [{**run, **row} for row in found]
     limits = KINDS["round-limits"].table("limits").frame(rows)
     cli.write(arguments, "round-limits", {"limits": limits})

@@ -61,11 +61,6 @@ class StoredNetwork:
     kept: Tensor
 
 
-def name_of(file: Stored) -> str:
-    """What the method of a `pruned-networks` file is called."""
-    return str(file.config["name"] or file.config["method"])
-
-
 def stored_networks(file: Stored, dense: Network) -> Iterator[StoredNetwork]:
     """The networks of a `pruned-networks` file, in its order; `dense` is what they were made of.
 
