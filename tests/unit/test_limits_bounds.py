@@ -122,7 +122,7 @@ def test_rounding_of_the_products_is_not_mended_by_more_steps(coarse: str) -> No
     along = interpolated_direction([10, 99], [brackets[1], known])
     outcome = pruning_limit(brackets[0], weights, 100, 1e-5, "A", along)
     assert isinstance(outcome, Unresolved)
-    assert "resolves 3e-05: use --precision float64" in outcome.reason
+    assert "resolves 3e-05: take precision float64" in outcome.reason
     assert "steps" not in outcome.reason
 
 

@@ -232,6 +232,6 @@ def pruning_limit(
 def _remedy(bracket: Bracket, tau: float) -> str:
     """What resolves a tau that is below the resolution."""
     if bracket.limited_by == "rounding":  # which more steps do not lower
-        return "use --precision float64 if it was not, or tolerate a larger rise of the loss"
+        return "take precision float64 if it was float32, or tolerate a larger rise of the loss"
     times = f"about {bracket.resolution / tau:.2g} times the" if tau > 0 else "more"
     return f"take {times} Lanczos steps"
