@@ -8,6 +8,7 @@ import html
 
 import pandas as pd
 
+from sparselimit.figures.studies import variant
 from sparselimit.figures.style import series
 from sparselimit.search.counting import LEAST_WEIGHTS
 
@@ -143,7 +144,9 @@ def _searched(frontier: pd.DataFrame) -> str:
 
 
 def _named(source: str) -> str:
-    return _FOUND_BY.get(source) or series([source])[source].label
+    """What a search or a method is called; a variant by the method that it is one of."""
+    plain = source.removesuffix(variant(""))
+    return _FOUND_BY.get(source) or series({source, plain})[source].label
 
 
 def _percent(accuracy: float) -> str:

@@ -68,6 +68,12 @@ def test_what_is_said_of_the_highest_accuracy_reached() -> None:
     ("changes", "name", "said"),
     [
         (
+            {"method": "imp_effective", "method_weights": 16, "gap": 0},
+            "Algorithms",
+            "The best pruning method there, IMP, effective, needs 16 weights, no more than the "
+            "sparsest network known.",
+        ),
+        (
             {"known_weights": 18, "known_source": "beam"},
             "Truth",
             "14 to 15 weights, each trained from 10 starts, does, and from 16 to 17 weights it is "
