@@ -2,7 +2,7 @@
 #
 #   snakemake --cores all                                  the study of config.yaml
 #   snakemake --cores 2 results/search/frontier.h5         one result and what it needs
-#   snakemake --cores 2 --configfile studies/smoke.yaml    the same in seconds
+#   snakemake --cores 2 --configfile studies/smoke.yaml    every stage in a few minutes
 #   snakemake --report report.html                         the report, after a run
 from snakemake.utils import min_version
 
