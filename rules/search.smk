@@ -130,6 +130,8 @@ use rule beam_spiral as beam_given with:
         "logs/beam_given-{study}.log",
     benchmark:
         "benchmarks/beam_given-{study}.jsonl"
+    wildcard_constraints:
+        study=any_of(study.prune.given),
     params:
         least=lambda w: min(study.prune.studies[w.study].targets),
         most=study.beam.weights[1],
