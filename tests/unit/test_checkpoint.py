@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None
         _train(_members(), [], path, "batched")
 
 
+@pytest.fixture
+def foreground() -> Iterator[None]:
+    """Ctrl-C means what it does at a terminal, even where these tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("foreground")
 def test_signals_have_their_old_meaning_afterwards(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     _train(_members(), [], tmp_path / "run.checkpoint", "batched")
@@ -163,6 +172,7 @@ def test_signals_have_their_old_meaning_afterwards(tmp_path: Path) -> None:
     assert after == before
 
 
+@pytest.mark.usefixtures("foreground")
 def test_ctrl_c_saves_the_state_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
     path, seen = tmp_path / "run.checkpoint", []
 
