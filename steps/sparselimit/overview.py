@@ -124,7 +124,7 @@ def _theory(row: pd.Series) -> str:
     over = f"{low} to {high} over" if low < high else "the same for"
     return (
         f"From the curvature of dense networks of {int(row.weights_dense):,} weights the corrected "
-        f"formula predicts that {row.predicted_weights:.0f} weights must stay ({over} "
+        f"formula predicts that {row.predicted_weights:.4g} weights must stay ({over} "
         f"{int(row.predicted)} networks)."
     )
 
@@ -187,7 +187,7 @@ def _table(answers: pd.DataFrame) -> str:
     cells = [f'<th scope="col">{heading}</th>' for heading in headings]
     lines = []
     for _, row in answers.sort_values("accuracy").iterrows():
-        predicted = _GAP if pd.isna(row.predicted_weights) else f"{row.predicted_weights:.0f}"
+        predicted = _GAP if pd.isna(row.predicted_weights) else f"{row.predicted_weights:.4g}"
         method = _GAP if pd.isna(row.method_weights) else html.escape(_named(row.method))
         values = [
             _count(row.known_weights),

@@ -89,6 +89,7 @@ def test_what_is_said_of_the_highest_accuracy_reached() -> None:
         ({"searched_from": 15}, "Truth", "none of the 7,000 networks there are with 15 weights"),
         ({"method": np.nan, "method_weights": np.nan}, "Algorithms", "No pruning method of this"),
         ({"gap": 0, "method_weights": 16}, "Algorithms", "no more than the sparsest network known"),
+        ({"predicted_weights": 10.5}, "Theory", "predicts that 10.5 weights must stay"),
         ({"predicted_weights": np.nan}, "Theory", "gives no prediction"),
         ({"predicted_low": 120.0, "predicted_high": 120.0}, "Theory", "(the same for 2 networks)"),
     ],
