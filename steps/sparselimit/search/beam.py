@@ -46,8 +46,9 @@ class Beam:
     The rest is how each run is trained.
 
     The defaults were chosen on the spiral, going from 40 to 12 weights: learning rates of 0.05 and
-    0.2, a constant one and more epochs end at less accurate networks, a wider beam at no better
-    ones, and with four fresh starts each the results are the same.
+    0.2, a constant one and more epochs end at less accurate networks, and with four fresh starts
+    each the results are the same. A wider beam finds sparser networks, in proportion more slowly:
+    all points with 23 weights at 40, with 17 at 320 (tests/benchmarks/above.yaml).
     """
 
     least_weights: int = 12
