@@ -393,7 +393,7 @@ def test_an_edge_is_cut_and_restored_and_all_is_reset(shown: WebDriver, spiral: 
 
 @pytest.mark.browser
 def test_an_edge_that_is_cut_can_be_restored_later(shown: WebDriver) -> None:
-    pick(shown, "search from above", 16)
+    pick(shown, "search from above", 17)
     before = correct(shown)
     shown.find_element(By.ID, "smallest").click()
     assert correct(shown) != before
