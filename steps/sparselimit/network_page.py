@@ -1,6 +1,5 @@
 """How far one network can be pruned: a page with what is measured and predicted of it alone."""
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +9,7 @@ from sparselimit.figures import registry
 from sparselimit.figures.limits import principal, variants
 from sparselimit.figures.style import svg
 from sparselimit.limits.tables import by_name
-from sparselimit.pages import page
+from sparselimit.pages import page, picture
 from sparselimit.store import Stored
 from sparselimit.tables import TABLES
 
@@ -102,12 +101,7 @@ def _prediction(label: str, rows: pd.DataFrame) -> str:
 
 def _figure(name: str, text: str, tables: Mapping[str, pd.DataFrame]) -> str:
     drawn = svg(registry.draw(name, **{part: tables[part] for part in registry.parts(name)}))
-    packed = base64.b64encode(drawn.encode()).decode()
-    caption = html.escape(text)
-    return (
-        f'<figure><img src="data:image/svg+xml;base64,{packed}" alt="{caption}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    return f"<figure>{picture(drawn, text)}<figcaption>{html.escape(text)}</figcaption></figure>"
 
 
 def _table(table: pd.DataFrame) -> str:

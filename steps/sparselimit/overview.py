@@ -10,9 +10,14 @@ import pandas as pd
 
 from sparselimit.figures.studies import variant
 from sparselimit.figures.style import series
+from sparselimit.pages import picture
 from sparselimit.search.counting import LEAST_WEIGHTS
 
 _TITLE = "How sparse can a neural network be?"
+_SHOWN = (
+    "Weights against accuracy: what the search knows, what pruning methods need, what theory "
+    "predicts"
+)
 # The page also stands inside the report's own first page: its style must not reach further. There
 # it takes the width that it needs, begins at the top, and has the graph of rules below it.
 _STYLE = """
@@ -41,13 +46,11 @@ def page(answers: pd.DataFrame, frontier: pd.DataFrame, extent: pd.DataFrame, fi
         f"<p><strong>{name}.</strong> {html.escape(sentence)}</p>"
         for name, sentence in sentences(answers, frontier).items()
     )
-    svg = base64.b64encode(figure.encode()).decode()
     csv = base64.b64encode(answers.to_csv(index=False).encode()).decode()
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_TITLE}</title>'
         f'</head><body><div class="overview"><style>{_STYLE}</style><h1>{_TITLE}</h1>\n{said}\n'
-        f'<img src="data:image/svg+xml;base64,{svg}" alt="Weights against accuracy: what the '
-        'search knows, what pruning methods need, what theory predicts">\n'
+        f"{picture(figure, _SHOWN)}\n"
         f"{_table(answers)}\n"
         f'<p><a download="answers.csv" href="data:text/csv;base64,{csv}">Download this table (CSV)'
         f"</a></p>\n<p><strong>What it took.</strong> {html.escape(effort(extent))}</p></div>"

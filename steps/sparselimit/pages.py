@@ -140,6 +140,12 @@ def page(title: str, body: str, style: str = "") -> str:
     )
 
 
+def picture(svg: str, text: str) -> str:
+    """A figure (SVG) as a part of a page; `text` says what it shows where it is not seen."""
+    packed = base64.b64encode(svg.encode()).decode()
+    return f'<img src="data:image/svg+xml;base64,{packed}" alt="{html.escape(text)}">'
+
+
 def table_page(name: str, table: pd.DataFrame) -> str:
     """A page that shows a table: it can be sorted by any column, filtered, and saved as CSV.
 
